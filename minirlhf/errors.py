@@ -1,0 +1,17 @@
+"""The one exception that is meant for the user's eyes, and what makes text safe to print."""
+
+
+class UserError(Exception):
+    """Something the user can put right, said in one line that names the key or file and what is accepted.
+
+    Stages print it as `error: ...` and end with exit code 1, without a traceback (`minirlhf.stage.run`).
+    """
+
+
+def printable(text: str) -> str:
+    """`text` with control characters, line breaks and lone surrogates escaped: one line, safe in a terminal.
+
+    >>> printable("bad\\x1b[31m key\\n")
+    'bad\\\\x1b[31m key\\\\n'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
