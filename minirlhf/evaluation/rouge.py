@@ -1,0 +1,50 @@
+"""ROUGE-1/2/L against the authors' summaries, through the `evaluate` library and without a network.
+
+`evaluate.load("rouge")` downloads a script from the hub; the metric below is the same thing made here: rouge_score's
+F-measure (Lin 2004) with Porter stemming, but keeping the score of each summary, which intervals over posts need.
+"""
+
+import tempfile
+from functools import cache
+
+import numpy as np
+
+MEASURES = ("rouge1", "rouge2", "rougeL")
+
+
+def rouge(predictions: list[str], references: list[str]) -> dict[str, np.ndarray]:
+    """ROUGE F-measures, one a summary, by measure: {"rouge1": [B], "rouge2": [B], "rougeL": [B]}, each in 0..1."""
+    # The library makes a folder for its tables even when it keeps them in memory.
+    with tempfile.TemporaryDirectory() as folder:
+        metric = metric_class()(keep_in_memory=True, cache_dir=folder, seed=0)
+        scores = metric.compute(predictions=predictions, references=references)
+    return {measure: np.array(scores[measure]) for measure in MEASURES}
+
+
+@cache
+def metric_class() -> type:
+    """The `evaluate.Metric` (its import takes seconds, so it waits until it is asked for)."""
+    import datasets
+    import evaluate
+    from rouge_score import rouge_scorer
+
+    class Rouge(evaluate.Metric):
+        """ROUGE F-measure of each prediction, with stemming."""
+
+        def _info(self) -> evaluate.MetricInfo:
+            return evaluate.MetricInfo(
+                description=self.__doc__,
+                citation="Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries",
+                inputs_description="predictions and references: lists of strings",
+                features=datasets.Features(
+                    {name: datasets.Value("string") for name in ("predictions", "references")}
+                ),
+            )
+
+        def _compute(self, predictions: list[str], references: list[str]) -> dict[str, list[float]]:
+            scorer = rouge_scorer.RougeScorer(list(MEASURES), use_stemmer=True)
+            pairs = zip(references, predictions, strict=True)
+            scores = [scorer.score(reference, prediction) for reference, prediction in pairs]
+            return {measure: [score[measure].fmeasure for score in scores] for measure in MEASURES}
+
+    return Rouge
