@@ -18,7 +18,7 @@ from minirlhf.errors import UserError
 
 @contextlib.contextmanager
 def replace_file(path: str | Path) -> Iterator[IO[str]]:
-    """Open a text file that takes the place of `path` when the block ends well, and vanishes when it does not."""
+    """Open a text file that takes the place of `path` when the block ends well, and else vanishes."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -37,7 +37,7 @@ def replace_file(path: str | Path) -> Iterator[IO[str]]:
 
 @contextlib.contextmanager
 def replace_folder(path: str | Path) -> Iterator[Path]:
-    """A new empty folder that takes the place of `path` when the block ends well, and vanishes when it does not.
+    """A new empty folder that takes the place of `path` when the block ends well, and else vanishes.
 
     The swap is two renames: killed between them, `path` is missing but never half-written.
     """
@@ -64,7 +64,9 @@ def parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
+        raise UserError(
+            f"{where}: not JSON: {error.msg} at line {error.lineno} column {error.colno}"
+        ) from error
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits; 100,000 brackets
         raise UserError(f"{where}: not JSON that can be read: {error}") from error
 
@@ -94,7 +96,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON with keys in their given order. ValueError for NaN and infinity, which JSON does not have."""
+    """Write JSON, keys in their given order. ValueError for NaN and infinity, which JSON does not have."""
     with replace_file(path) as file:
         json.dump(value, file, ensure_ascii=False, indent=2, allow_nan=False)
         file.write("\n")
@@ -138,7 +140,7 @@ def _number_or_text(field: str | None) -> int | float | str | None:
 
 
 def write_csv(path: str | Path, rows: Iterable[dict], columns: list[str] | None = None) -> None:
-    """Write rows under one header: `columns`, or the keys of all rows in order of appearance. None is empty."""
+    """Write rows under one header: `columns`, or the keys of all rows as they appear. None is empty."""
     rows = list(rows)
     columns = columns or list(dict.fromkeys(key for row in rows for key in row))
     with replace_file(path) as file:

@@ -1,4 +1,4 @@
-"""A progress bar for a terminal that becomes a line now and then where there is none (DVC, CI, a log file)."""
+"""A progress bar for a terminal that becomes a line now and then where there is none (DVC, a log file)."""
 
 import sys
 import time

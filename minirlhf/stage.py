@@ -25,7 +25,8 @@ QUIET = {
 def run(main: Callable[[], object]) -> None:
     """Call a stage's `main` and end the process: exit code 0, or 1 after `error: ...` for a UserError.
 
-    Any other exception is a defect of ours and keeps its traceback. Use: `if __name__ == "__main__": run(main)`.
+    Any other exception is a defect of ours and keeps its traceback.
+    Use: `if __name__ == "__main__": run(main)`.
     """
     try:
         main()

@@ -52,7 +52,7 @@ def test_a_folder_is_swapped_whole_or_left(tmp_path):
     ("content", "message"),
     [
         (b'{"a": 1}\n{"a": }\n', "x.jsonl, line 2: not JSON"),
-        (b'\n\n[1]\n', "x.jsonl, line 3: expected a JSON object, got list"),
+        (b"\n\n[1]\n", "x.jsonl, line 3: expected a JSON object, got list"),
         (b'{"a": "\xff"}\n', "x.jsonl, line 1: not UTF-8 at byte 7"),
         (b"[" * 100_000, "x.jsonl, line 1: not JSON"),
         (b"9" * 5_000, "x.jsonl, line 1: not JSON"),

@@ -1,0 +1,177 @@
+"""The typed settings of a run: what `params.yaml` may hold, checked whole before any stage starts.
+
+`params.yaml` shows the whole truth of what runs, so every key must be there: nothing is filled in silently.
+No torch here, so that a mistyped setting shows within a second.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from minirlhf.errors import UserError
+from minirlhf.files import read_text
+from minirlhf.schema import check_keys, describe_error
+
+try:
+    from minirlhf.ppo.config import PPOConfig
+except ModuleNotFoundError:  # until PPO is there
+
+    class PPOConfig(BaseModel):
+        model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+        kl_coef: Annotated[float, Field(ge=0)] = 0.05
+
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(min_length=1)]
+EMBEDDED = "embedded"
+
+
+class Section(BaseModel):
+    """A group of settings: immutable, no unknown keys, no silent conversion, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataParams(Section):
+    """Where posts and comparisons come from, how many are used, and how long they may be."""
+
+    posts: Name  # "embedded", a folder, or the name of a data set on the hub; see minirlhf/data/sources.py
+    posts_revision: str | None  # hub only: branch, tag or commit; null is the newest
+    comparisons: Name
+    comparisons_revision: str | None
+    world_seed: Annotated[int, Field(ge=0)]  # of the embedded world: apart from the training seed
+    max_posts: Count | None  # of the train split; null is all. The embedded world makes as many as these say.
+    max_comparisons: Count | None
+    max_validation: Count | None  # of posts, and as many comparisons
+    max_test: Count | None
+    max_prompt_tokens: Count  # a longer post is cut at its last paragraph, sentence or word that fits
+    max_response_tokens: Annotated[int, Field(ge=2)]  # EOS included
+
+    @model_validator(mode="after")
+    def _embedded_world_is_whole(self) -> Self:
+        if (self.posts == EMBEDDED) != (self.comparisons == EMBEDDED):
+            raise ValueError("posts and comparisons are either both embedded or neither")
+        if self.posts == EMBEDDED:
+            for key in ("max_posts", "max_comparisons", "max_validation", "max_test"):
+                if getattr(self, key) is None:
+                    raise ValueError(f"{key} must be a number: the embedded world makes as many as it says")
+        return self
+
+
+class ModelParams(Section):
+    """The model that training starts from, its tokenizer included."""
+
+    base: Name  # a folder, or a name on the hub
+    revision: str | None  # hub only
+
+
+class TrainParams(Section):
+    """What supervised fine-tuning and reward modelling have in common."""
+
+    steps: Count  # optimizer steps
+    batch_size: Count  # examples an optimizer step
+    micro_batch_size: Count  # examples at a time on the device
+    learning_rate: Positive
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]  # share of the steps, before a linear decay
+    eval_every: Count  # steps between two losses on the validation split
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> Self:
+        if self.batch_size % self.micro_batch_size:
+            sizes = self.batch_size, self.micro_batch_size
+            raise ValueError("batch_size ({}) must be a multiple of micro_batch_size ({})".format(*sizes))
+        return self
+
+
+class SFTParams(TrainParams):
+    """Supervised fine-tuning on the authors' summaries."""
+
+
+class RewardParams(TrainParams):
+    """The reward model: trained here, or pretrained and used as it is."""
+
+    pretrained: Name | None  # a sequence classifier: folder or hub name; null: train one from the SFT model
+    revision: str | None  # hub only
+    format: Literal["concat", "pair"]  # prompt and response as one text, or as question and answer
+    candidates: Annotated[int, Field(ge=0)]  # SFT samples a post that annotators compare; embedded world only
+
+    @model_validator(mode="after")
+    def _format_fits(self) -> Self:
+        if self.pretrained is None and self.format != "concat":
+            raise ValueError(
+                "format must be concat for the reward model that is trained here (pretrained: null)"
+            )
+        return self
+
+
+class EvaluateParams(Section):
+    """The comparison of policies on held-out posts."""
+
+    batch_size: Count  # episodes generated at a time
+    bootstrap: Count  # resamples behind each 95% interval
+
+
+class Params(Section):
+    """Everything that `params.yaml` holds."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    threads: Count  # of the CPU: other counts give other last bits
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["fp32", "bf16"]
+    data: DataParams
+    model: ModelParams
+    sft: SFTParams
+    reward: RewardParams
+    ppo: PPOConfig
+    evaluate: EvaluateParams
+
+    @model_validator(mode="after")
+    def _candidates_need_annotators(self) -> Self:
+        if self.reward.candidates and self.data.posts != EMBEDDED:
+            raise ValueError("reward.candidates must be 0: only the embedded world has annotators for them")
+        return self
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check a params file.
+
+    Raises UserError with one line that names the setting and what it accepts:
+        ppo.kl_coef: expected a number >= 0, got 'abc' (params.yaml)
+        ppo.klcoef: unknown setting; did you mean kl_coef? (params.yaml)
+    """
+    return parse_params(read_text(path), str(path))
+
+
+def parse_params(text: str, where: str) -> Params:
+    """The params in a YAML text; `where` names it in errors."""
+    import json
+
+    settings = _parse_yaml(text, where)
+    schema = Params.model_json_schema()
+    try:
+        check_keys(settings, schema)
+        # As JSON, so that a list may become a tuple while numbers and texts stay what they are.
+        return Params.model_validate_json(json.dumps(settings))
+    except ValidationError as error:
+        raise UserError(f"{describe_error(error.errors()[0], schema)} ({where})") from None
+    except UserError as error:
+        raise UserError(f"{error} ({where})") from None
+    except (ValueError, TypeError, RecursionError) as error:  # a set, a date, a mapping inside itself
+        raise UserError(f"{where}: holds what is no setting: {error}") from None
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    """YAML 1.2, as DVC reads it: 3e-6 is a number, and a key that stands twice is an error."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{where}{line}: not YAML: {problem or error}") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{where}: not YAML that can be read: {error}") from None

@@ -1,0 +1,160 @@
+import json
+import subprocess
+import sys
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minirlhf.errors import UserError
+from minirlhf.params import Params, load_params, parse_params
+
+
+def put(settings, key, value):
+    *parents, last = key.split(".")
+    for parent in parents:
+        settings = settings[parent]
+    settings[last] = value
+
+
+def message(settings):
+    with pytest.raises(UserError) as caught:
+        parse_params(json.dumps(settings), "params.yaml")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_settings_come_out_typed_and_frozen(settings, tmp_path):
+    (tmp_path / "params.yaml").write_text(json.dumps(settings))
+    params = load_params(tmp_path / "params.yaml")
+    assert params.model_dump(mode="json") == settings
+    with pytest.raises(pydantic.ValidationError):
+        params.seed = 2
+    with pytest.raises(pydantic.ValidationError):
+        params.sft.steps = 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("ppo.kl_coef", "abc", "ppo.kl_coef: expected a number >= 0, got 'abc' (params.yaml)"),
+        ("ppo.kl_coef", -1, "ppo.kl_coef: expected a number >= 0, got -1 (params.yaml)"),
+        ("ppo.klcoef", 1, "ppo.klcoef: unknown setting; did you mean kl_coef? (params.yaml)"),
+        ("model.xyz", 1, "model.xyz: unknown setting; expected one of base, revision (params.yaml)"),
+        ("threads", 0, "threads: expected an integer >= 1, got 0 (params.yaml)"),
+        ("threads", True, "threads: expected an integer >= 1, got true (params.yaml)"),
+        ("threads", 1.5, "threads: expected an integer >= 1, got 1.5 (params.yaml)"),
+        ("threads", "2", "threads: expected an integer >= 1, got '2' (params.yaml)"),
+        ("device", "gpu", "device: expected one of auto, cpu, cuda, mps, got 'gpu' (params.yaml)"),
+        ("data.max_posts", 0, "data.max_posts: expected an integer >= 1 or null, got 0 (params.yaml)"),
+        ("sft.warmup_ratio", 1, "sft.warmup_ratio: expected a number >= 0 and < 1, got 1 (params.yaml)"),
+        ("model.base", "", "model.base: expected text that is not empty, got '' (params.yaml)"),
+        ("sft", 3, "sft: expected the settings steps, batch_size, micro_batch_size, learning_rate, "
+                   "warmup_ratio, eval_every, got 3 (params.yaml)"),
+    ],
+)  # fmt: skip
+def test_one_line_names_the_setting_and_what_it_accepts(settings, key, value, expected):
+    put(settings, key, value)
+    assert message(settings) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        ("sft.micro_batch_size", 3, "sft: batch_size (8) must be a multiple of micro_batch_size (3)"),
+        ("data.posts", "mine", "data: posts and comparisons are either both embedded or neither"),
+        ("data.max_test", None, "data: max_test must be a number"),
+        ("reward.format", "pair", "reward: format must be concat"),
+    ],
+)
+def test_settings_that_do_not_fit_together(settings, key, value, part):
+    put(settings, key, value)
+    assert message(settings).startswith(part)
+
+
+def test_candidates_need_the_embedded_world(settings):
+    settings["reward"]["candidates"] = 4
+    settings["data"] |= {"posts": "own", "comparisons": "own"}
+    assert message(settings).startswith("reward.candidates must be 0")
+
+
+def test_every_key_must_be_there_even_with_a_default(settings):
+    del settings["ppo"]["kl_coef"]
+    assert message(settings) == "ppo.kl_coef: missing; expected a number >= 0 (params.yaml)"
+    del settings["ppo"]
+    assert message(settings).startswith("ppo: missing; expected a group of settings")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1\nb: c: d\n", "p.yaml, line 2: not YAML: mapping values are not allowed here"),
+        ("seed: 1\nseed: 2\n", 'p.yaml, line 2: not YAML: found duplicate key "seed"'),
+        ("", "params: expected the settings seed, threads, "),
+        ("- 1\n", "params: expected the settings seed, threads, "),
+        ("seed: !!python/object:os.system 1", "p.yaml, line 1: not YAML: could not determine a constructor"),
+        ("seed: &x [*x]", "threads: missing"),
+        ("\x00", "p.yaml: not YAML"),
+    ],
+)
+def test_what_is_no_settings_file(text, expected):
+    with pytest.raises(UserError) as caught:
+        parse_params(text, "p.yaml")
+    assert str(caught.value).startswith(expected)
+
+
+def test_numbers_are_read_as_in_yaml_1_2(settings):
+    text = json.dumps(settings).replace("0.0005", "3e-6")
+    assert parse_params(text, "params.yaml").sft.learning_rate == 3e-6
+    for bad in (".nan", ".inf"):
+        with pytest.raises(UserError, match=f"sft.learning_rate: expected a number > 0, got {bad[1:]}"):
+            parse_params(text.replace("3e-6", bad, 1), "params.yaml")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="none.yaml: cannot be read"):
+        load_params(tmp_path / "none.yaml")
+
+
+def test_importing_params_imports_no_torch():
+    code = "import sys, minirlhf.params; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(text=st.text() | VALUES.map(json.dumps))
+def test_any_text_is_params_or_a_user_error(text):
+    try:
+        assert isinstance(parse_params(text, "params.yaml"), Params)
+    except UserError:
+        pass
+
+
+@given(data=st.data())
+def test_any_value_in_any_place_is_params_or_a_user_error(settings_once, data):
+    settings = json.loads(settings_once)
+    section = data.draw(st.sampled_from(sorted(settings)))
+    where = settings[section] if isinstance(settings[section], dict) else settings
+    where[data.draw(st.sampled_from(sorted(where)) | st.text())] = data.draw(VALUES)
+    try:
+        assert parse_params(json.dumps(settings), "p").model_dump(mode="json").keys() == settings.keys()
+    except UserError as error:
+        assert str(error).endswith(" (p)") or str(error).startswith("p")
+
+
+@pytest.fixture(scope="module")
+def settings_once():
+    import copy
+
+    from conftest import SETTINGS
+
+    from minirlhf.params import PPOConfig
+
+    return json.dumps({**copy.deepcopy(SETTINGS), "ppo": PPOConfig().model_dump(mode="json")})

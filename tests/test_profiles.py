@@ -1,0 +1,55 @@
+import json
+import subprocess
+
+import pytest
+
+from minirlhf import cli
+from minirlhf.errors import UserError
+from minirlhf.profiles import use_profile
+
+
+def git(*arguments):
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def project(settings, tmp_path, monkeypatch):
+    """A git repository with params.yaml and the profiles one (seed 1) and two (seed 2)."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "profiles").mkdir()
+    for seed, name in ((1, "one"), (2, "two")):
+        (tmp_path / "profiles" / f"{name}.yaml").write_text(json.dumps(settings | {"seed": seed}))
+    (tmp_path / "params.yaml").write_text(json.dumps(settings | {"seed": 3}))
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "start")
+    return tmp_path
+
+
+def test_a_profile_takes_the_place_of_committed_params(project, capsys):
+    cli.main(["profile", "two"])
+    cli.main(["profile", "one"])  # what is overwritten now is not committed, but a profile
+    assert (project / "params.yaml").read_text() == (project / "profiles" / "one.yaml").read_text()
+    cli.main(["profile"])
+    assert capsys.readouterr().out.splitlines()[-2:] == ["one", "two"]
+
+
+def test_edits_are_not_lost(project):
+    (project / "params.yaml").write_text("seed: 4")
+    with pytest.raises(UserError, match="params.yaml: has edits that are not committed"):
+        use_profile("one")
+    assert (project / "params.yaml").read_text() == "seed: 4"
+    git("add", "params.yaml")
+    with pytest.raises(UserError, match="not committed"):
+        use_profile("one")
+
+
+def test_unknown_and_invalid_profiles_are_refused(project):
+    before = (project / "params.yaml").read_text()
+    with pytest.raises(UserError, match=r"profile \.\./one: expected one of one, two"):
+        use_profile("../one")
+    (project / "profiles" / "two.yaml").write_text("seed: 1")
+    with pytest.raises(UserError, match="threads: missing"):
+        use_profile("two")
+    assert (project / "params.yaml").read_text() == before
