@@ -1,7 +1,8 @@
 """Means with 95% intervals, by the percentile bootstrap over posts (Efron 1979).
 
-A post is the unit that is drawn again: what was measured on one post stays together, so a difference of two systems
-on the same posts has the interval of paired data, which is far narrower than that of two separate means.
+A post is the unit that is drawn again: what was measured on one post stays together, so a difference of two
+systems on the same posts has the interval of paired data, which is far narrower than that of two separate
+means.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from functools import lru_cache
 import numpy as np
 
 LEVEL = 95.0  # percent; every interval of the project
-RESAMPLES = 2000
 SIGNIFICANT_DIGITS = 6
 
 
@@ -23,7 +23,7 @@ class Estimate:
     high: float
 
     def as_json(self) -> dict[str, float]:
-        """`{"value": ..., "low": ..., "high": ...}`, rounded so that the file does not depend on the last bits."""
+        """`{"value": ..., "low": ..., "high": ...}`, rounded: the last bits stay out of files."""
         return {"value": rounded(self.value), "low": rounded(self.low), "high": rounded(self.high)}
 
 
@@ -36,13 +36,30 @@ def rounded(number: float) -> float:
     return float(f"{float(number):.{SIGNIFICANT_DIGITS}g}") + 0.0
 
 
-@lru_cache(maxsize=8)
-def resampling_weights(count: int, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
-    """How often each of `count` posts is drawn in each resample, as shares: [resamples, count], rows add up to 1."""
-    rng = np.random.default_rng([seed, count])
-    weights = rng.multinomial(count, np.full(count, 1 / count), size=resamples) / count
-    weights.setflags(write=False)
-    return weights
+@dataclass(frozen=True)
+class Bootstrap:
+    """Intervals from posts drawn again `resamples` times, the same posts for every statistic of one run."""
+
+    seed: int = 0
+    resamples: int = 2000
+
+    def weights(self, count: int) -> np.ndarray:
+        """How often each of `count` posts is drawn in each resample, as shares: [resamples, count]."""
+        return _weights(self.seed, self.resamples, count)
+
+    def mean(self, values: np.ndarray) -> Estimate:
+        """The mean of one value a post. ValueError when there is none or one is not finite."""
+        values = _finite(values)
+        return interval(values.mean(), self.weights(len(values)) @ values)
+
+    def ratio(self, numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
+        """Sum of numerators by sum of denominators over posts (tokens, clauses), both drawn together."""
+        numerators, denominators = _finite(numerators), _finite(denominators)
+        weights = self.weights(len(numerators))
+        below = weights @ denominators
+        replicates = np.divide(weights @ numerators, below, out=np.zeros_like(below), where=below > 0)
+        total = denominators.sum()
+        return interval(numerators.sum() / total if total > 0 else 0.0, replicates)
 
 
 def interval(value: float, replicates: np.ndarray) -> Estimate:
@@ -51,20 +68,12 @@ def interval(value: float, replicates: np.ndarray) -> Estimate:
     return Estimate(float(value), float(low), float(high))
 
 
-def mean(values: np.ndarray, seed: int = 0) -> Estimate:
-    """The mean of one value a post, with its interval. ValueError when there is none or one is not finite."""
-    values = _finite(values)
-    return interval(values.mean(), resampling_weights(len(values), seed) @ values)
-
-
-def ratio(numerators: np.ndarray, denominators: np.ndarray, seed: int = 0) -> Estimate:
-    """Sum of numerators by sum of denominators over posts (tokens, clauses), both drawn together."""
-    numerators, denominators = _finite(numerators), _finite(denominators)
-    weights = resampling_weights(len(numerators), seed)
-    below = weights @ denominators
-    replicates = np.divide(weights @ numerators, below, out=np.zeros_like(below), where=below > 0)
-    total = denominators.sum()
-    return interval(numerators.sum() / total if total > 0 else 0.0, replicates)
+@lru_cache(maxsize=8)
+def _weights(seed: int, resamples: int, count: int) -> np.ndarray:
+    rng = np.random.default_rng([seed, count])
+    weights = rng.multinomial(count, np.full(count, 1 / count), size=resamples) / count
+    weights.setflags(write=False)
+    return weights
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """ROUGE-1/2/L against the authors' summaries, through the `evaluate` library and without a network.
 
-`evaluate.load("rouge")` downloads a script from the hub; the metric below is the same thing made here: rouge_score's
-F-measure (Lin 2004) with Porter stemming, but keeping the score of each summary, which intervals over posts need.
+`evaluate.load("rouge")` downloads a script from the hub; the metric below is the same thing made here:
+rouge_score's F-measure (Lin 2004) with Porter stemming, but keeping the score of each summary, which
+intervals over posts need.
 """
 
 import tempfile
@@ -13,7 +14,7 @@ MEASURES = ("rouge1", "rouge2", "rougeL")
 
 
 def rouge(predictions: list[str], references: list[str]) -> dict[str, np.ndarray]:
-    """ROUGE F-measures, one a summary, by measure: {"rouge1": [B], "rouge2": [B], "rougeL": [B]}, each in 0..1."""
+    """The F-measure (0..1) of each summary: {"rouge1": [B], "rouge2": [B], "rougeL": [B]}."""
     # The library makes a folder for its tables even when it keeps them in memory.
     with tempfile.TemporaryDirectory() as folder:
         metric = metric_class()(keep_in_memory=True, cache_dir=folder, seed=0)

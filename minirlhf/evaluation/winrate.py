@@ -1,8 +1,11 @@
-"""Win rates: the share of posts on which one system's summary beats another's, a tie counting one half."""
+"""Win rates: the share of posts on which one system's summary beats another's, a tie counting one half.
+
+The plain win rate is `Bootstrap.mean` of the wins.
+"""
 
 import numpy as np
 
-from minirlhf.evaluation.bootstrap import Estimate, interval, mean, resampling_weights
+from minirlhf.evaluation.bootstrap import Bootstrap, Estimate, interval
 
 # The logistic regression of the length-controlled win rate has a normal prior with this precision on both
 # coefficients: nothing next to hundreds of posts, and a finite answer where one system wins them all.
@@ -19,21 +22,18 @@ def wins_by_score(scores: np.ndarray, other_scores: np.ndarray) -> np.ndarray:
     return (np.sign(np.asarray(scores, float) - np.asarray(other_scores, float)) + 1) / 2
 
 
-def win_rate(wins: np.ndarray, seed: int = 0) -> Estimate:
-    """The mean of `wins` (1, 0.5 or 0 a post) with its paired bootstrap interval."""
-    return mean(wins, seed)
-
-
-def length_controlled_win_rate(wins: np.ndarray, length_difference: np.ndarray, seed: int = 0) -> Estimate:
+def length_controlled_win_rate(
+    wins: np.ndarray, length_difference: np.ndarray, bootstrap: Bootstrap
+) -> Estimate:
     """The win rate that is left when both summaries of a post are equally long.
 
     As in length-controlled AlpacaEval (Dubois et al. 2024, arXiv 2404.04475): a logistic regression
 
         P(win) = sigmoid(theta + phi * tanh(length_difference / standard deviation of it))
 
-    is fitted to the wins, and theta alone gives the answer, sigmoid(theta). Their term for the difficulty of an
-    instruction needs many systems on the same posts and is left out. Where one system is longer on every post the
-    answer is an extrapolation, and its interval says so by being wide.
+    is fitted to the wins, and theta alone gives the answer, sigmoid(theta). Their term for the difficulty of
+    an instruction needs many systems on the same posts and is left out. Where one system is longer on every
+    post the answer is an extrapolation, and its interval says so by being wide.
 
     Args:
         wins: 1, 0.5 or 0 for each post.
@@ -44,12 +44,12 @@ def length_controlled_win_rate(wins: np.ndarray, length_difference: np.ndarray, 
     control = np.tanh(difference / spread)
     everything = np.full((1, len(wins)), 1 / len(wins))
     fitted = _fit(everything, wins, control)[0]
-    replicates = _fit(resampling_weights(len(wins), seed), wins, control)
+    replicates = _fit(bootstrap.weights(len(wins)), wins, control)
     return interval(fitted, replicates)
 
 
 def _fit(weights: np.ndarray, wins: np.ndarray, control: np.ndarray) -> np.ndarray:
-    """sigmoid(theta) of a weighted logistic regression for each row of weights [S, B], by Newton's method: [S]."""
+    """sigmoid(theta) of a logistic regression for each row of weights [S, B], by Newton's method: [S]."""
     prior = PRIOR_PRECISION / len(wins)
     theta, phi = np.zeros(len(weights)), np.zeros(len(weights))
     for _ in range(NEWTON_STEPS):
