@@ -1,0 +1,21 @@
+"""Proximal policy optimization of language models: `from minirlhf.ppo import PPOConfig, PPOTrainer`.
+
+`PPOConfig` needs no torch; the trainer and what it brings are imported when first asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from minirlhf.ppo.config import LoRAConfig, PPOConfig
+
+if TYPE_CHECKING:
+    from minirlhf.ppo.trainer import PPOTrainer
+
+__all__ = ["LoRAConfig", "PPOConfig", "PPOTrainer"]
+
+
+def __getattr__(name: str):
+    if name == "PPOTrainer":
+        from minirlhf.ppo.trainer import PPOTrainer
+
+        return PPOTrainer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

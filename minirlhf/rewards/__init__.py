@@ -1,0 +1,1 @@
+"""Rewards as functions over text: `(prompts, responses) -> scores`."""
