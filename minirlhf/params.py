@@ -65,6 +65,8 @@ class ModelParams(Section):
 
     base: Name  # a folder, or a name on the hub
     revision: str | None  # hub only
+    # null: the base's own weights; {n_layer: 2, ...}: random ones, in the base's architecture with these changes
+    random_weights: dict[str, int] | None
 
 
 class TrainParams(Section):
@@ -74,8 +76,10 @@ class TrainParams(Section):
     batch_size: Count  # examples an optimizer step
     micro_batch_size: Count  # examples at a time on the device
     learning_rate: Positive
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]  # share of the steps, before a linear decay
+    warmup_steps: Annotated[int, Field(ge=0)]  # before a cosine decay to 0
+    log_every: Count  # steps between two training losses in the curves
     eval_every: Count  # steps between two losses on the validation split
+    gradient_checkpointing: bool  # less memory, a third more time
 
     @model_validator(mode="after")
     def _batches_divide(self) -> Self:
@@ -96,6 +100,8 @@ class RewardParams(TrainParams):
     revision: str | None  # hub only
     format: Literal["concat", "pair"]  # prompt and response as one text, or as question and answer
     candidates: Annotated[int, Field(ge=0)]  # SFT samples a post that annotators compare; embedded world only
+    candidate_posts: Count  # posts of the train split they are sampled for
+    candidate_temperature: Positive
 
     @model_validator(mode="after")
     def _format_fits(self) -> Self:

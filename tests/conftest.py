@@ -17,8 +17,10 @@ TRAIN = {
     "batch_size": 8,
     "micro_batch_size": 4,
     "learning_rate": 5e-4,
-    "warmup_ratio": 0.1,
+    "warmup_steps": 1,
+    "log_every": 1,
     "eval_every": 2,
+    "gradient_checkpointing": False,
 }
 SETTINGS = {
     "seed": 1,
@@ -38,9 +40,17 @@ SETTINGS = {
         "max_prompt_tokens": 512,
         "max_response_tokens": 53,
     },
-    "model": {"base": "models/base", "revision": None},
+    "model": {"base": "models/base", "revision": None, "random_weights": None},
     "sft": TRAIN,
-    "reward": {"pretrained": None, "revision": None, "format": "concat", "candidates": 0, **TRAIN},
+    "reward": {
+        "pretrained": None,
+        "revision": None,
+        "format": "concat",
+        "candidates": 0,
+        "candidate_posts": 10,
+        "candidate_temperature": 1.0,
+        **TRAIN,
+    },
     "evaluate": {"batch_size": 8, "bootstrap": 100},
 }
 

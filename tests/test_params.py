@@ -41,17 +41,20 @@ def test_settings_come_out_typed_and_frozen(settings, tmp_path):
         ("ppo.kl_coef", "abc", "ppo.kl_coef: expected a number >= 0, got 'abc' (params.yaml)"),
         ("ppo.kl_coef", -1, "ppo.kl_coef: expected a number >= 0, got -1 (params.yaml)"),
         ("ppo.klcoef", 1, "ppo.klcoef: unknown setting; did you mean kl_coef? (params.yaml)"),
-        ("model.xyz", 1, "model.xyz: unknown setting; expected one of base, revision (params.yaml)"),
+        ("model.xyz", 1, "model.xyz: unknown setting; expected one of base, revision, "
+         "random_weights (params.yaml)"),
         ("threads", 0, "threads: expected an integer >= 1, got 0 (params.yaml)"),
         ("threads", True, "threads: expected an integer >= 1, got true (params.yaml)"),
         ("threads", 1.5, "threads: expected an integer >= 1, got 1.5 (params.yaml)"),
         ("threads", "2", "threads: expected an integer >= 1, got '2' (params.yaml)"),
         ("device", "gpu", "device: expected one of auto, cpu, cuda, mps, got 'gpu' (params.yaml)"),
         ("data.max_posts", 0, "data.max_posts: expected an integer >= 1 or null, got 0 (params.yaml)"),
-        ("sft.warmup_ratio", 1, "sft.warmup_ratio: expected a number >= 0 and < 1, got 1 (params.yaml)"),
+        ("sft.warmup_steps", -1, "sft.warmup_steps: expected an integer >= 0, got -1 (params.yaml)"),
+        ("model.random_weights", 2, "model.random_weights: expected a group of settings or null, got 2 "
+         "(params.yaml)"),
         ("model.base", "", "model.base: expected text that is not empty, got '' (params.yaml)"),
         ("sft", 3, "sft: expected the settings steps, batch_size, micro_batch_size, learning_rate, "
-                   "warmup_ratio, eval_every, got 3 (params.yaml)"),
+                   "warmup_steps, log_every, eval_every, gradient_checkpointing, got 3 (params.yaml)"),
     ],
 )  # fmt: skip
 def test_one_line_names_the_setting_and_what_it_accepts(settings, key, value, expected):

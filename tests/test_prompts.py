@@ -1,0 +1,146 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minirlhf import prompts
+from minirlhf.prompts import Post, build_completion, build_prompt, encode, parse_prompt, truncate_prompt
+
+SHARED = Path(__file__).parents[2] / "shared"
+EOT = "<|endoftext|>"
+
+
+def words(text):
+    return len(text.split())
+
+
+@pytest.fixture(scope="module")
+def gpt2():
+    folder = SHARED / "models" / "gpt2-tokenizer"
+    if not folder.is_dir():
+        pytest.skip(f"GPT-2's tokenizer is not at {folder}")
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def small_bpe():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=[EOT], initial_alphabet=alphabet)
+    core.train_from_iterator(["my cat left. TL;DR:"], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=EOT, pad_token=EOT)
+
+
+@pytest.fixture(scope="module")
+def real_posts():
+    path = SHARED / "data" / "tldr" / "validation.jsonl"
+    if not path.is_file():
+        pytest.skip(f"real posts are not at {path}")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_worked_example_of_the_docstring():
+    prompt = build_prompt(Post("a", "b", "One two. Three four.\nFive"))
+    assert prompt == "SUBREDDIT: r/a\n\nTITLE: b\n\nPOST: One two. Three four.\nFive\n\nTL;DR:"
+    cuts = {limit: truncate_prompt(prompt, limit, words) for limit in (11, 10, 9, 8, 7, 6)}
+    assert {limit: cut and parse_prompt(cut).body for limit, cut in cuts.items()} == {
+        11: "One two. Three four.\nFive",
+        10: "One two. Three four.",
+        9: "One two.",
+        8: "One two.",
+        7: "One",
+        6: None,
+    }
+    assert all(cut is None or cut.endswith("\n\nTL;DR:") for cut in cuts.values())
+
+
+def test_a_word_too_long_is_cut_between_letters():
+    prompt = build_prompt(Post("a", "b", "x" * 100_000))
+    assert parse_prompt(truncate_prompt(prompt, 100, len)).body == "x" * (100 - len(prompt) + 100_000)
+
+
+@pytest.mark.parametrize(
+    "body", ["x" * 100_000, " " * 99_999 + "x", "\n" * 99_999 + "x", "🙂 \x00.\n" * 20_000]
+)
+def test_long_and_odd_posts_take_no_time(body):
+    cut = truncate_prompt("SUBREDDIT: r/a\n\nTITLE: b\n\nPOST: y " + body + "\n\nTL;DR:", 100, len)
+    assert len(cut) <= 100 and parse_prompt(cut).body.startswith("y")
+    assert truncate_prompt(" " * 99_999 + "x", 10, len) == "x"
+
+
+def test_other_formats_are_cut_at_their_end():
+    assert truncate_prompt("one two three", 2, words) == "one two"
+    assert truncate_prompt("one two three\n\nTL;DR:", 3, words) == "one two\n\nTL;DR:"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "post"),
+    [
+        ("SUBREDDIT: r/a\n\nTITLE: b\n\nPOST: c TL;DR: d\n\nTL;DR:", Post("a", "b", "c TL;DR: d")),
+        ("SUBREDDIT: r/a\n\nTITLE: b\n\nPOST: \n\nTL;DR:", Post("a", "b", "")),
+        ("SUBREDDIT: r/a\n\nTITLE: \n\nPOST: c\nTL;DR: ", Post("a", "", "c")),
+        ("TITLE: b\n\nPOST: c\n\nTL;DR:", None),
+        ("", None),
+    ],
+)
+def test_parsing(prompt, post):
+    assert parse_prompt(prompt) == post
+
+
+def test_the_leading_space_is_not_doubled():
+    assert build_completion("a b") == build_completion(" a b") == build_completion("\n a b \n") == " a b"
+
+
+@pytest.mark.parametrize("name", ["gpt2", "small_bpe"])
+def test_special_token_text_stays_text(name, request):
+    tokenizer = request.getfixturevalue(name)
+    text = f" hi{EOT} there {EOT}"
+    ids = encode(tokenizer, text)
+    assert tokenizer.eos_token_id not in ids
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.eos_token_id in tokenizer(text)["input_ids"]  # what would happen without care
+    assert prompts.encode_all(tokenizer, [text, "", "a"]) == [ids, [], encode(tokenizer, "a")]
+    assert prompts.encode_all(tokenizer, []) == []
+
+
+def test_real_posts_are_cut_to_fit(gpt2, real_posts):
+    def count(text):
+        return len(encode(gpt2, text))
+
+    for row in real_posts[:40]:
+        prompt, post = row["prompt"], parse_prompt(row["prompt"])
+        assert truncate_prompt(prompt, 512, count) == prompt
+        assert build_completion(row["completion"]) == row["completion"].rstrip()
+        cut = truncate_prompt(prompt, 150, count)
+        assert count(cut) <= 150
+        part = parse_prompt(cut)
+        assert part[:2] == post[:2] and post.body.startswith(part.body) and part.body
+        assert cut.endswith("\n\nTL;DR:")
+
+
+@given(st.text(), st.text(max_size=20), st.integers(0, 60))
+def test_whatever_the_post_the_cut_fits_and_keeps_the_frame(body, title, limit):
+    prompt = build_prompt(Post("a", title, body))
+    cut = truncate_prompt(prompt, limit, len)
+    if cut is None:
+        assert len(prompt) > limit
+        return
+    assert len(cut) <= limit
+    assert cut.endswith("TL;DR:")
+    if parse_prompt(prompt):
+        assert parse_prompt(cut).title == parse_prompt(prompt).title
+
+
+@given(st.text(), st.integers(0, 60))
+def test_any_text_is_cut_to_a_beginning_of_it_or_refused(text, limit):
+    cut = truncate_prompt(text, limit, len)
+    assert cut is None or len(cut) <= limit
