@@ -1,4 +1,4 @@
-from minirlhf.cli import entry_point
+from minirlhf.cli import main
 
 if __name__ == "__main__":
-    entry_point()
+    main()

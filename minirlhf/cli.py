@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from minirlhf import profiles, stage
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main() -> None:
+    """What the installed command calls: errors in one line."""
+    stage.run(command)
+
+
+def command(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and do what it says."""
     parser = argparse.ArgumentParser(prog="minirlhf", description="Helpers beside the DVC pipeline.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -25,8 +30,3 @@ def _profile(args: argparse.Namespace) -> None:
     else:
         profiles.use_profile(args.name)
         print(f"params.yaml is now profiles/{args.name}.yaml")
-
-
-def entry_point() -> None:
-    """What the installed command calls: errors in one line."""
-    stage.run(main)

@@ -64,9 +64,7 @@ def parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"{where}: not JSON: {error.msg} at line {error.lineno} column {error.colno}"
-        ) from error
+        raise UserError(f"{where}: not JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits; 100,000 brackets
         raise UserError(f"{where}: not JSON that can be read: {error}") from error
 

@@ -11,16 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from minirlhf.errors import UserError
 from minirlhf.files import read_text
+from minirlhf.ppo.config import PPOConfig
 from minirlhf.schema import check_keys, describe_error
-
-try:
-    from minirlhf.ppo.config import PPOConfig
-except ModuleNotFoundError:  # until PPO is there
-
-    class PPOConfig(BaseModel):
-        model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-        kl_coef: Annotated[float, Field(ge=0)] = 0.05
-
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -106,9 +98,7 @@ class RewardParams(TrainParams):
     @model_validator(mode="after")
     def _format_fits(self) -> Self:
         if self.pretrained is None and self.format != "concat":
-            raise ValueError(
-                "format must be concat for the reward model that is trained here (pretrained: null)"
-            )
+            raise ValueError("format must be concat for the reward model that is trained here (pretrained: null)")
         return self
 
 

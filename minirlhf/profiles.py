@@ -21,9 +21,7 @@ def use_profile(name: str, root: str | Path = ".") -> None:
     """
     root = Path(root)
     if name not in profile_names(root):
-        raise UserError(
-            f"profile {name}: expected one of {', '.join(profile_names(root)) or 'profiles/*.yaml'}"
-        )
+        raise UserError(f"profile {name}: expected one of {', '.join(profile_names(root)) or 'profiles/*.yaml'}")
     source, target = root / "profiles" / f"{name}.yaml", root / "params.yaml"
     text = read_text(source)
     parse_params(text, str(source))

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ENDING = "\n\nTL;DR:"
-FORMAT = re.compile(
-    r"SUBREDDIT: r/(?P<subreddit>[^\n]*)\n\nTITLE:(?P<title>.*?)\n\nPOST:(?P<body>.*)TL;DR:", re.DOTALL
-)
+FORMAT = re.compile(r"SUBREDDIT: r/(?P<subreddit>[^\n]*)\n\nTITLE:(?P<title>.*?)\n\nPOST:(?P<body>.*)TL;DR:", re.DOTALL)
 # Where a post may be cut, best first: before a line break, after a sentence, before a space, between letters.
 BREAKS = tuple(map(re.compile, (r"(?=\n)", r"(?:(?<=[.!?])|(?<=[.!?]['\")]))(?=\s)", r"(?=\s)", r"")))
 

@@ -28,10 +28,10 @@ def project(settings, tmp_path, monkeypatch):
 
 
 def test_a_profile_takes_the_place_of_committed_params(project, capsys):
-    cli.main(["profile", "two"])
-    cli.main(["profile", "one"])  # what is overwritten now is not committed, but a profile
+    cli.command(["profile", "two"])
+    cli.command(["profile", "one"])  # what is overwritten now is not committed, but a profile
     assert (project / "params.yaml").read_text() == (project / "profiles" / "one.yaml").read_text()
-    cli.main(["profile"])
+    cli.command(["profile"])
     assert capsys.readouterr().out.splitlines()[-2:] == ["one", "two"]
 
 

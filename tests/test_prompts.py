@@ -68,9 +68,7 @@ def test_a_word_too_long_is_cut_between_letters():
     assert parse_prompt(truncate_prompt(prompt, 100, len)).body == "x" * (100 - len(prompt) + 100_000)
 
 
-@pytest.mark.parametrize(
-    "body", ["x" * 100_000, " " * 99_999 + "x", "\n" * 99_999 + "x", "🙂 \x00.\n" * 20_000]
-)
+@pytest.mark.parametrize("body", ["x" * 100_000, " " * 99_999 + "x", "\n" * 99_999 + "x", "🙂 \x00.\n" * 20_000])
 def test_long_and_odd_posts_take_no_time(body):
     cut = truncate_prompt("SUBREDDIT: r/a\n\nTITLE: b\n\nPOST: y " + body + "\n\nTL;DR:", 100, len)
     assert len(cut) <= 100 and parse_prompt(cut).body.startswith("y")
