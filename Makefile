@@ -1,0 +1,39 @@
+# make repro   set everything up and run the pipeline on the params in params.yaml
+# make test    pass the tests, in the same environment
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Stages call plain `python`; this makes it the environment's, whatever is active in the caller's shell.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+unexport PYTHONPATH
+
+.PHONY: setup repro test soak lint docs clean
+
+setup: $(VENV)/ready
+
+# PyTorch first and alone: it is the one package whose build depends on the machine.
+$(VENV)/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MiniRLHF needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+repro: setup
+	dvc repro
+
+test: setup lint
+	python -m pytest
+
+soak: setup
+	MINIRLHF_SOAK=1 python -m pytest
+
+lint: setup
+	ruff check .
+
+docs: setup
+	pdoc --output-directory site minirlhf !minirlhf.__main__
+
+clean:
+	rm -rf site dvc_plots .pytest_cache .ruff_cache build dist *.egg-info
