@@ -1,0 +1,115 @@
+"""Loading and saving of policies and tokenizers: safetensors and JSON only, no remote code."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minirlhf.errors import UserError
+from minirlhf.files import replace_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def choose_device(device: str) -> str:
+    """The device to run on: the named one, or for "auto" the first at hand of cuda, mps, cpu."""
+    import torch
+
+    if device != "auto":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a folder or a hub name. Its pad token is its EOS where it has none, as with GPT-2.
+
+    Raises:
+        UserError: there is no tokenizer, or it has no EOS token, without which no summary could end.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except Exception as error:  # transformers raises a different type for nearly every kind of damage
+        raise UserError(f"{name}: cannot load the tokenizer ({first_line(error)})") from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{name}: the tokenizer has no EOS token")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_policy(name: str, revision: str | None = None, **options) -> "PreTrainedModel":
+    """The causal language model of a folder or a hub name, in fp32, with dropout as its config says.
+
+    Options go to `from_pretrained`.
+
+    Raises:
+        UserError: there is no such model, no weights in safetensors format, or they do not fit the config.
+    """
+    from transformers import AutoModelForCausalLM
+
+    return _load(AutoModelForCausalLM, name, revision, **options)
+
+
+def load_reward_model(name: str, revision: str | None = None, **options) -> "PreTrainedModel":
+    """A sequence-classification model with one label, in fp32. Of a causal language model only the head is new.
+
+    Raises:
+        UserError: as `load_policy`, or the model has more than one label.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    return _load(AutoModelForSequenceClassification, name, revision, **options)
+
+
+def _load(auto_class, name: str, revision: str | None, **options) -> "PreTrainedModel":
+    import torch
+
+    folder = Path(name)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise UserError(f"{name}: no weights there (*.safetensors)")
+    options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False, **options}
+    try:
+        return auto_class.from_pretrained(name, revision=revision, **options)
+    except Exception as error:
+        raise UserError(f"{name}: cannot load the model ({first_line(error)})") from error
+
+
+def random_policy(name: str, revision: str | None, overrides: dict, seed: int) -> "PreTrainedModel":
+    """A policy with random weights: the config of `name`, changed by `overrides` (as {"n_layer": 2}).
+
+    Raises:
+        UserError: there is no config, or an override is not one of its settings.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except Exception as error:
+        raise UserError(f"{name}: cannot load the config ({first_line(error)})") from error
+    for key, value in overrides.items():
+        if not hasattr(config, key):
+            raise UserError(f"model.random_weights.{key}: not a setting of {config.model_type}")
+        setattr(config, key, value)
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def save_model(
+    folder: str | Path, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", **extra: dict
+) -> None:
+    """Write a model and its tokenizer as a whole folder; each of `extra` becomes NAME.json in it."""
+    with replace_folder(folder) as new:
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        for name, content in extra.items():
+            (new / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an exception's text, or its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
