@@ -1,0 +1,112 @@
+"""The rows of the evaluate stage's CSV files, which the report draws and DVC plots. Numbers only; no drawing."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from minirlhf.evaluation.bootstrap import Bootstrap, Estimate, rounded
+from minirlhf.evaluation.measures import FACT, GOLD_PART, Measures
+from minirlhf.evaluation.rouge import MEASURES as ROUGE
+from minirlhf.evaluation.winrate import length_controlled_win_rate
+
+BINS = 30  # of a histogram
+LARGEST_SUBREDDITS = 8
+SMALLEST_SLICE = 10  # posts; below, an interval says nothing
+
+
+def histogram(systems: dict[str, Measures], measure: str) -> list[dict]:
+    """Share of each system's summaries, in percent, in `BINS` equal bins: the bin's centre, then a column a system."""
+    values = {system: measures[measure] for system, measures in systems.items()}
+    everything = np.concatenate(list(values.values()))
+    low, high = everything.min(), everything.max()
+    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    shares = {system: np.histogram(found, edges)[0] / len(found) * 100 for system, found in values.items()}
+    return [
+        {measure: rounded((edges[i] + edges[i + 1]) / 2)} | {s: rounded(share[i]) for s, share in shares.items()}
+        for i in range(BINS)
+    ]
+
+
+def estimates(systems: dict[str, dict[str, Estimate]], names: Sequence[str]) -> list[dict]:
+    """Rows `system, measure, value, low, high`."""
+    return [
+        {"system": system, "measure": name, **found[name].as_json()}
+        for name in names
+        for system, found in systems.items()
+    ]
+
+
+def rouge_rows(systems: dict[str, dict[str, Estimate]]) -> list[dict]:
+    """ROUGE of the systems that are not the reference itself."""
+    return estimates({name: found for name, found in systems.items() if name != "reference"}, ROUGE)
+
+
+def gold_part_rows(systems: dict[str, dict[str, Estimate]]) -> list[dict]:
+    """Counts a summary of everything that the gold judge sees; none where there is no gold judge."""
+    names = [name for name in next(iter(systems.values())) if name.startswith(GOLD_PART)]
+    return [row | {"measure": row["measure"].removeprefix(GOLD_PART)} for row in estimates(systems, names)]
+
+
+def fact_rows(systems: dict[str, dict[str, Estimate]]) -> list[dict]:
+    """Rows `fact, system, covered, covered_low, covered_high, wrong, ...`: shares of the summaries."""
+    names = [name for name in next(iter(systems.values())) if name.startswith(FACT) and name.endswith("_covered")]
+    rows = []
+    for name in names:
+        slot = name.removeprefix(FACT).removesuffix("_covered")
+        for system, found in systems.items():
+            row = {"fact": slot, "system": system}
+            for status in ("covered", "wrong"):
+                numbers = found[f"{FACT}{slot}_{status}"].as_json()
+                row |= {status: numbers["value"], f"{status}_low": numbers["low"], f"{status}_high": numbers["high"]}
+            rows.append(row)
+    return rows
+
+
+def win_rate_rows(
+    wins: dict[tuple[str, str, str, str], np.ndarray], lengths: dict[tuple[str, str], np.ndarray], bootstrap: Bootstrap
+) -> list[dict]:
+    """Win rates as they are and with lengths matched: rows `decoding, judge, system, against, lengths, value, low,
+    high`.
+
+    Args:
+        wins: (decoding, judge, system, against) -> 1, 0.5 or 0 a post.
+        lengths: (decoding, system) -> tokens of its summaries.
+    """
+    rows = []
+    for (decoding, judge, system, against), won in wins.items():
+        difference = lengths[decoding, system] - lengths[decoding, against]
+        names = {"decoding": decoding, "judge": judge, "system": system, "against": against}
+        matched = length_controlled_win_rate(won, difference, bootstrap)
+        for kind, estimate in (("as they are", bootstrap.mean(won)), ("matched", matched)):
+            rows.append({**names, "lengths": kind, **estimate.as_json()})
+    return rows
+
+
+def slice_rows(
+    post_tokens: np.ndarray, subreddits: Sequence[str | None], wins: np.ndarray, bootstrap: Bootstrap
+) -> list[dict]:
+    """Win rate by thirds of the posts' lengths and by the largest subreddits: `slice, group, posts, value, low, high`.
+
+    Slices of fewer than `SMALLEST_SLICE` posts are left out.
+    """
+    first, second = np.quantile(post_tokens, [1 / 3, 2 / 3])
+    third = (post_tokens > first).astype(int) + (post_tokens > second)
+    names = (f"up to {first:.0f} tokens", f"{first:.0f} to {second:.0f}", f"over {second:.0f}")
+    slices = [("post length", name, third == number) for number, name in enumerate(names)]
+    common = Counter(name for name in subreddits if name).most_common(LARGEST_SUBREDDITS)
+    slices += [("subreddit", name, np.array([s == name for s in subreddits])) for name, _ in sorted(common)]
+    return [
+        {"slice": kind, "group": name, "posts": int(chosen.sum()), **bootstrap.mean(wins[chosen]).as_json()}
+        for kind, name, chosen in slices
+        if chosen.sum() >= SMALLEST_SLICE
+    ]
+
+
+def frontier_row(method: str, point: int, kl: float, proxy: Estimate, gold: Estimate | None) -> dict:
+    """One point of the frontier: `method, point (n, or update), kl, proxy and gold with their intervals`."""
+    row = {"method": method, "point": point, "kl": rounded(kl)}
+    for name, estimate in (("proxy", proxy), ("gold", gold)):
+        numbers = estimate.as_json() if estimate else {"value": None, "low": None, "high": None}
+        row |= {name: numbers["value"], f"{name}_low": numbers["low"], f"{name}_high": numbers["high"]}
+    return row
