@@ -102,11 +102,23 @@ class RewardParams(TrainParams):
         return self
 
 
+class JudgeParams(Section):
+    """A judge of summaries other than the reward that PPO was trained on."""
+
+    kind: Literal["reward_model", "function"]
+    name: Name  # of the reward model: a folder or a hub name; of the function: path/to/file.py:function
+    revision: str | None  # reward model on the hub only
+    format: Literal["concat", "pair"]  # reward model only: as reward.format
+
+
 class EvaluateParams(Section):
     """The comparison of policies on held-out posts."""
 
-    batch_size: Count  # episodes generated at a time
+    batch_size: Count  # summaries generated or scored at a time
     bootstrap: Count  # resamples behind each 95% interval
+    judge: JudgeParams | None  # null: the gold judge of the embedded world; elsewhere the training reward itself
+    best_of_n: Count  # the largest n of the frontier's best-of-n; 1: none
+    frontier_posts: Count  # of the test split, for the frontier
 
 
 class Params(Section):

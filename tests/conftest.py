@@ -51,7 +51,7 @@ SETTINGS = {
         "candidate_temperature": 1.0,
         **TRAIN,
     },
-    "evaluate": {"batch_size": 8, "bootstrap": 100},
+    "evaluate": {"batch_size": 8, "bootstrap": 100, "judge": None, "best_of_n": 4, "frontier_posts": 8},
 }
 
 
