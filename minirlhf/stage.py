@@ -37,14 +37,19 @@ def run(main: Callable[[], object]) -> None:
         sys.exit(130)
 
 
+def quiet() -> None:
+    """Make the Hugging Face libraries quiet, if called before their import. What the user has set is left alone."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
 def set_up(params: "Params") -> None:
     """Make this process deterministic and its libraries quiet; call it before their first import.
 
     Sets the number of threads, which changes the order of sums and so the last bits of results, the seeds
-    of `random`, NumPy and PyTorch, and deterministic kernels. Variables set by the user are left alone.
+    of `random`, NumPy and PyTorch, and deterministic kernels.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    quiet()
     import random
 
     import numpy

@@ -55,6 +55,24 @@ SETTINGS = {
 }
 
 
+EOT = "<|endoftext|>"
+
+
+@pytest.fixture(scope="session")
+def small_bpe():
+    """A byte-level BPE tokenizer of some 300 tokens with EOS and pad `<|endoftext|>`, as GPT-2's in kind."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=[EOT], initial_alphabet=alphabet)
+    core.train_from_iterator(["my cat left. TL;DR:"], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=EOT, pad_token=EOT)
+
+
 @pytest.fixture
 def settings():
     """Small settings of a whole run, as in params.yaml, to be changed by the test."""

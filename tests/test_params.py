@@ -1,10 +1,12 @@
+import copy
 import json
 import subprocess
 import sys
 
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from minirlhf.errors import UserError
@@ -140,9 +142,10 @@ def test_any_text_is_params_or_a_user_error(text):
         pass
 
 
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_value_in_any_place_is_params_or_a_user_error(settings_once, data):
-    settings = json.loads(settings_once)
+def test_any_value_in_any_place_is_params_or_a_user_error(settings, data):
+    settings = copy.deepcopy(settings)
     section = data.draw(st.sampled_from(sorted(settings)))
     where = settings[section] if isinstance(settings[section], dict) else settings
     where[data.draw(st.sampled_from(sorted(where)) | st.text())] = data.draw(VALUES)
@@ -150,14 +153,3 @@ def test_any_value_in_any_place_is_params_or_a_user_error(settings_once, data):
         assert parse_params(json.dumps(settings), "p").model_dump(mode="json").keys() == settings.keys()
     except UserError as error:
         assert str(error).endswith(" (p)") or str(error).startswith("p")
-
-
-@pytest.fixture(scope="module")
-def settings_once():
-    import copy
-
-    from conftest import SETTINGS
-
-    from minirlhf.params import PPOConfig
-
-    return json.dumps({**copy.deepcopy(SETTINGS), "ppo": PPOConfig().model_dump(mode="json")})

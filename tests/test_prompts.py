@@ -27,20 +27,6 @@ def gpt2():
 
 
 @pytest.fixture(scope="module")
-def small_bpe():
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=[EOT], initial_alphabet=alphabet)
-    core.train_from_iterator(["my cat left. TL;DR:"], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=EOT, pad_token=EOT)
-
-
-@pytest.fixture(scope="module")
 def real_posts():
     path = SHARED / "data" / "tldr" / "validation.jsonl"
     if not path.is_file():

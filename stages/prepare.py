@@ -1,0 +1,47 @@
+"""Prepare posts and comparisons: read the sources, refuse bad rows, cut posts to length, write the splits.
+
+In:  the notes of stages/source.py, the sources that they name, the base model's tokenizer.
+Out: data/prepared/{posts,comparisons}/{train,validation,test}.jsonl,
+     metrics/prepare.json (rows kept and refused by reason, lengths), plots/lengths.csv (their histograms).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
+
+from minirlhf.files import read_json, write_csv, write_json
+from minirlhf.params import load_params
+from minirlhf.stage import quiet, run
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--params", default="params.yaml")
+    parser.add_argument("--sources", type=Path, default=Path("data/sources"), help="folder of the notes")
+    parser.add_argument("--output", type=Path, default=Path("data/prepared"))
+    parser.add_argument("--metrics", type=Path, default=Path("metrics/prepare.json"))
+    parser.add_argument("--lengths", type=Path, default=Path("plots/lengths.csv"), help="histograms of lengths")
+    args = parser.parse_args(argv)
+    params = load_params(args.params)
+    notes = {name: read_json(args.sources / f"{name}.json") for name in ("posts", "comparisons", "base")}
+
+    quiet()
+    from minirlhf.data.locate import model_place
+    from minirlhf.data.prepare import describe, length_histogram, prepare, summarize
+    from minirlhf.data.sources import Source
+    from minirlhf.models import load_tokenizer
+
+    sources = [Source(what, params.data, notes[what]) for what in ("posts", "comparisons")]
+    tokenizer = load_tokenizer(model_place(params.model.base), notes["base"].get("commit"))
+    tallies = prepare(sources, params.data, tokenizer, args.output)
+    for what, splits in tallies.items():
+        for split, tally in splits.items():
+            print(f"{what}/{split}: {tally.kept} kept, {tally.truncated} of them cut; refused: {describe(tally)}")
+    write_json(args.metrics, summarize(tallies))
+    write_csv(args.lengths, length_histogram(tallies))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,108 @@
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from minirlhf.data import clean
+from minirlhf.data.clean import COMPARISONS, POSTS, Cleaner, Tally, digest
+from minirlhf.prompts import Post, build_prompt, encode, encode_all
+
+
+def run(tokenizer, columns, rows, limit=None, excluded=(), max_prompt=100, max_response=12):
+    tally, prompts = Tally(), set()
+    cleaner = Cleaner(tokenizer, columns, max_prompt, max_response)
+    kept = list(cleaner.clean(rows, limit, set(excluded), prompts, tally))
+    assert tally.kept == len(kept)
+    return kept, tally, prompts
+
+
+def post(body="my cat left.", completion=" cat left"):
+    return {"prompt": build_prompt(Post("a", "b", body)), "completion": completion}
+
+
+def test_rows_come_out_in_the_normal_form(small_bpe):
+    raw = post(completion="cat left \n") | {"record": {"who": "cat"}, "id": 7}
+    raw["prompt"] += "\n"
+    (row,), tally, prompts = run(small_bpe, POSTS, [raw])
+    expected = post() | {"record": {"who": "cat"}, "subreddit": "a"}
+    assert row == expected
+    assert prompts == {digest(expected["prompt"])}
+    lengths = [len(ids) for ids in encode_all(small_bpe, [row["prompt"], row["completion"]])]
+    assert tally.tokens == {"prompt": lengths[:1], "completion": lengths[1:]}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("invalid_utf8", "invalid_utf8"),
+        ({"prompt": "p"}, "missing_field"),
+        (post(completion=None), "missing_field"),
+        (post(completion=["a"]), "mistyped_field"),
+        (post(completion="\ud800"), "invalid_utf8"),
+        (post(body=" \n"), "empty_prompt"),
+        ({"prompt": "", "completion": "a"}, "empty_prompt"),
+        ({"prompt": " TL;DR:", "completion": "a"}, "empty_prompt"),
+        (post(completion=" \t\n"), "empty_completion"),
+        (post(), "duplicate"),
+        (post(body="held out"), "held_out"),
+        (post(body="another", completion="word " * 20), "over_long"),
+        ({"prompt": build_prompt(Post("a", "title " * 99, "b")), "completion": "a"}, "over_long"),
+    ],
+)
+def test_each_reason_for_refusal_is_counted(small_bpe, row, reason):
+    excluded = {digest(post(body="held out")["prompt"])}
+    kept, tally, _ = run(small_bpe, POSTS, [post(), row], excluded=excluded)
+    assert kept == [post() | {"subreddit": "a"}]
+    assert tally.refused == Counter({reason: 1})
+
+
+def test_comparisons_may_share_a_prompt_but_not_repeat(small_bpe):
+    prompt = post()["prompt"]
+    pairs = [("a", "b"), ("b", "a"), ("a", " b"), ("a", " a ")]
+    rows = [{"prompt": prompt, "chosen": chosen, "rejected": rejected} for chosen, rejected in pairs]
+    kept, tally, _ = run(small_bpe, COMPARISONS, rows)
+    assert [(row["chosen"], row["rejected"]) for row in kept] == [(" a", " b"), (" b", " a")]
+    assert tally.refused == Counter(duplicate=1, identical=1)
+
+
+def test_eos_counts_in_the_length_of_a_summary(small_bpe):
+    length = len(encode(small_bpe, " cat left"))
+    assert run(small_bpe, POSTS, [post()], max_response=length + 1)[1].kept == 1
+    assert run(small_bpe, POSTS, [post()], max_response=length)[1].refused == Counter(over_long=1)
+
+
+def test_long_prompts_are_cut_and_counted(small_bpe):
+    (row,), tally, prompts = run(small_bpe, POSTS, [post(body="my cat left.\n" * 50)])
+    assert len(encode(small_bpe, row["prompt"])) == tally.tokens["prompt"][0] <= 100
+    assert row["prompt"].endswith("my cat left.\n\nTL;DR:")
+    assert tally.truncated == 1
+    assert prompts == {digest(post(body="my cat left.\n" * 50)["prompt"])}  # of the whole post
+
+
+def test_a_limit_ends_the_reading(small_bpe, monkeypatch):
+    monkeypatch.setattr(clean, "CHUNK", 4)
+
+    def rows():
+        for number in range(6):
+            yield post(body=f"cat {number}")
+        raise AssertionError("read too far")
+
+    kept, _, prompts = run(small_bpe, POSTS, rows(), limit=3)
+    assert [row["prompt"] for row in kept] == [post(body=f"cat {number}")["prompt"] for number in range(3)]
+    assert len(prompts) == 3
+
+
+TEXTS = st.text(st.characters(exclude_categories=())) | st.none() | st.integers()
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.fixed_dictionaries({}, optional={column: TEXTS for column in COMPARISONS})))
+def test_every_row_is_kept_within_limits_or_counted(small_bpe, rows):
+    kept, tally, _ = run(small_bpe, COMPARISONS, rows, max_prompt=20)
+    assert len(kept) + sum(tally.refused.values()) == len(rows)
+    for row in kept:
+        assert len(encode(small_bpe, row["prompt"])) <= 20
+        assert row["chosen"] != row["rejected"]
+        assert all(row[column][:1] == " " and row[column].strip() for column in COMPARISONS[1:])
