@@ -7,8 +7,26 @@ apart: the head, the most expensive matrix of a small model, is applied to respo
 
 import torch
 from torch import Tensor, nn
+from transformers.activations import NewGELUActivation
 
 from minirlhf.errors import UserError
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or as it is where it has more digits."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def use_fast_gelu(model: nn.Module) -> None:
+    """Compute GPT-2's `gelu_new` by PyTorch's fused kernel of the same function, in place.
+
+    Several times faster on a CPU, and it keeps one tensor for the backward pass in place of six. The function has no
+    weights and the config is left alone, so what is saved is unchanged.
+    """
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 class TrunkAndHead:
@@ -32,6 +50,11 @@ class TrunkAndHead:
         return next(self.model.parameters()).device
 
     @property
+    def vocabulary(self) -> int:
+        """Logits a position."""
+        return self.head.weight.shape[0]
+
+    @property
     def max_positions(self) -> int | None:
         """The longest sequence that the model has positions for, or None if unlimited."""
         return getattr(self.model.config, "max_position_embeddings", None)
@@ -41,8 +64,8 @@ class TrunkAndHead:
         return self.trunk(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits [..., V], in float32, of hidden states [..., H]."""
-        return self.head(hidden).float()
+        """Logits [..., V], in float32 at least, of hidden states [..., H]."""
+        return at_least_float32(self.head(hidden))
 
     @torch.no_grad()
     def _check(self) -> None:
@@ -54,9 +77,7 @@ class TrunkAndHead:
         parts = self.logits(self.hidden(ids, ones, use_cache=False))
         self.model.train(was_training)
         if not torch.allclose(whole, parts, rtol=1e-3, atol=1e-3):
-            raise UserError(
-                f"policy: {type(self.model).__name__} changes its logits after the head; not supported"
-            )
+            raise UserError(f"policy: {type(self.model).__name__} changes its logits after the head; not supported")
 
 
 def check_fits(parts: TrunkAndHead, longest_prompt: int, max_new_tokens: int) -> None:

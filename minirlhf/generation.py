@@ -37,15 +37,12 @@ class Generation:
     response_length: Tensor  # [B] int64, at least 1; EOS included
     ended: Tensor  # [B] bool: EOS was generated (False: cut at the limit)
     logprobs: Tensor | None  # [B, R] of the sampled tokens, under the sampling distribution; 0 after the end
-    values: (
-        Tensor | None
-    )  # [B, R] value of the state before each token, if a value head was given; 0 after the end
+    values: Tensor | None  # [B, R] value of the state before each token, if a value head was given; 0 after the end
 
     def token_ids(self) -> list[list[int]]:
         """The responses as B lists of ids without padding, EOS included where it was generated."""
         return [
-            row[:length]
-            for row, length in zip(self.response_ids.tolist(), self.response_length.tolist(), strict=True)
+            row[:length] for row, length in zip(self.response_ids.tolist(), self.response_length.tolist(), strict=True)
         ]
 
 
@@ -105,20 +102,16 @@ def generate(
     parts.model.eval()
     for first in range(0, len(order), prompts_per_batch):
         chosen = order[first : first + prompts_per_batch]
-        rows = [
-            index * samples_per_prompt + sample for index in chosen for sample in range(samples_per_prompt)
-        ]
-        uniforms = (
-            None
-            if temperature == 0
-            else _uniforms([seeds[row] for row in rows], max_new_tokens, parts.device)
-        )
+        rows = [index * samples_per_prompt + sample for index in chosen for sample in range(samples_per_prompt)]
+        uniforms = None if temperature == 0 else _uniforms([seeds[row] for row in rows], max_new_tokens, parts.device)
         state = _prefill(parts, [prompt_ids[index] for index in chosen], max_new_tokens, samples_per_prompt)
         out = _Sampled(torch.tensor(rows, device=parts.device), ids, logprobs, values, length, ended)
         _decode(parts, state, out, uniforms, temperature, max_new_tokens, eos_token_id, value_head)
         if progress is not None:
             progress(len(rows))
     parts.model.train(was_training)
+    if not torch.isfinite(logprobs).all():
+        raise UserError("sampling: the model's log-probabilities are not finite numbers; its weights are damaged")
 
     longest = int(length.max()) if count else 0
     return Generation(
@@ -145,6 +138,7 @@ def sample_tokens(logits: Tensor, temperature: float, uniforms: Tensor | None) -
         total = cumulative[:, -1]
         threshold = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
         tokens = torch.searchsorted(cumulative, threshold[:, None], right=True)[:, 0]
+        tokens = tokens.clamp(max=logits.shape[-1] - 1)  # only NaN gets there; `generate` refuses it at the end
     return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
 
 
@@ -272,9 +266,7 @@ def _check_arguments(parts, prompt_ids, max_new_tokens, temperature, seeds, coun
     if temperature < 0:
         raise UserError(f"temperature is {temperature}: it must be 0 (greedy) or above")
     if temperature > 0 and (seeds is None or len(seeds) != count):
-        raise UserError(
-            f"sampling {count} responses needs {count} seeds, not {0 if seeds is None else len(seeds)}"
-        )
+        raise UserError(f"sampling {count} responses needs {count} seeds, not {0 if seeds is None else len(seeds)}")
     if prompt_ids:
         check_fits(parts, max(len(prompt) for prompt in prompt_ids), max_new_tokens)
 

@@ -57,9 +57,7 @@ class PPOConfig(BaseModel):
     missing_eos_penalty: float = Field(
         1.0, ge=0, description="subtracted from the score of a response cut at max_new_tokens"
     )
-    whiten_rewards: bool = Field(
-        False, description="scale the rewards of a batch to variance 1, keeping their mean"
-    )
+    whiten_rewards: bool = Field(False, description="scale the rewards of a batch to variance 1, keeping their mean")
 
     # Advantages
     gamma: float = Field(1.0, gt=0, le=1, description="discount a token")
@@ -68,9 +66,7 @@ class PPOConfig(BaseModel):
 
     # Loss and optimizer
     clip_range: float = Field(0.2, gt=0, description="the probability ratio is clipped to 1 +- this")
-    value_clip_range: float = Field(
-        0.2, gt=0, description="a value is clipped to its value in the rollout +- this"
-    )
+    value_clip_range: float = Field(0.2, gt=0, description="a value is clipped to its value in the rollout +- this")
     value_coef: float = Field(0.1, ge=0, description="weight of the value loss")
     target_kl: float | None = Field(
         None,
@@ -84,9 +80,7 @@ class PPOConfig(BaseModel):
     lr_schedule: Literal["constant", "linear", "cosine"] = Field(
         "linear", description="how the learning rate falls over the run"
     )
-    warmup: float = Field(
-        0.0, ge=0, lt=1, description="share of the optimizer steps over which the rate rises from 0"
-    )
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of the optimizer steps over which the rate rises from 0")
     adam_epsilon: float = Field(1e-5, gt=0, description="epsilon of Adam")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
 
@@ -94,9 +88,7 @@ class PPOConfig(BaseModel):
     critic: Literal["shared", "separate"] = Field(
         "shared", description="shared: a value head on the policy's trunk; separate: a network of its own"
     )
-    lora: LoRAConfig | None = Field(
-        None, description="train low-rank adapters instead of all weights; null: all"
-    )
+    lora: LoRAConfig | None = Field(None, description="train low-rank adapters instead of all weights; null: all")
 
     # Looking after the run
     eval_every: int = Field(0, ge=0, description="updates between evaluations on held-out prompts; 0: never")
@@ -105,9 +97,7 @@ class PPOConfig(BaseModel):
     deliver: Literal["last", "best"] = Field(
         "last", description="the policy delivered: the last, or the best by held-out reward - kl_coef x KL"
     )
-    kl_ceiling: float | None = Field(
-        None, gt=0, description="stop the run at this KL in nats a response; null: never"
-    )
+    kl_ceiling: float | None = Field(None, gt=0, description="stop the run at this KL in nats a response; null: never")
     entropy_floor: float | None = Field(
         None, gt=0, description="stop the run when entropy falls below, in nats a token; null: never"
     )
@@ -118,14 +108,12 @@ class PPOConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> "PPOConfig":
         if self.episodes % self.batch_size:
-            raise ValueError(
-                f"episodes ({self.episodes}) must be a multiple of batch_size ({self.batch_size})"
-            )
+            raise ValueError(f"episodes ({self.episodes}) must be a multiple of batch_size ({self.batch_size})")
         if self.batch_size % self.minibatches:
             raise ValueError(f"minibatches ({self.minibatches}) must divide batch_size ({self.batch_size})")
         if self.deliver == "best" and not (self.eval_every and self.kl_coef):
             raise ValueError(
-                "deliver: best needs eval_every and kl_coef above 0: the best by the proxy reward alone is the most hacked"
+                "deliver: best needs eval_every and kl_coef above 0: the best by proxy reward alone is the most hacked"
             )
         return self
 

@@ -53,9 +53,7 @@ def call_reward(
             f"the first is {_show(prompts, responses, 0)}"
         )
     for index, score in enumerate(scores):
-        _check_score(
-            name, score, len(response_ids[index]), "response_ids" in wanted, prompts, responses, index
-        )
+        _check_score(name, score, len(response_ids[index]), "response_ids" in wanted, prompts, responses, index)
     kinds = {isinstance(score, list) for score in scores}
     if len(kinds) == 2:
         raise RewardError(f"reward {name} mixes scores a response and scores a token in one batch")
@@ -85,13 +83,10 @@ def _to_lists(scores, name: str) -> list:
 def _check_score(name, score, tokens, per_token_allowed, prompts, responses, index) -> None:
     if isinstance(score, list):
         if not per_token_allowed:
-            raise RewardError(
-                f"reward {name} returned a list for one response; only one that takes response_ids may"
-            )
+            raise RewardError(f"reward {name} returned a list for one response; only one that takes response_ids may")
         if len(score) != tokens:
-            raise RewardError(
-                f"reward {name} returned {len(score)} scores for the {tokens} tokens of {_show(prompts, responses, index)}"
-            )
+            shown = _show(prompts, responses, index)
+            raise RewardError(f"reward {name} returned {len(score)} scores for the {tokens} tokens of {shown}")
     for number in score if isinstance(score, list) else [score]:
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
             raise RewardError(f"reward {name} returned {number!r} for {_show(prompts, responses, index)}")

@@ -1,0 +1,127 @@
+"""Make the networks of a run from what the user gave: models, folders or hub names."""
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from minirlhf.causal_lm import TrunkAndHead, use_fast_gelu
+from minirlhf.errors import UserError
+from minirlhf.files import read_json
+from minirlhf.models import load_policy, load_reward_model, load_tokenizer
+from minirlhf.ppo.config import LoRAConfig, PPOConfig
+from minirlhf.ppo.model import Models, ValueHead
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    ModelOrName = PreTrainedModel | str | Path
+
+
+def build_models(
+    config: PPOConfig,
+    policy: "ModelOrName",
+    tokenizer: "PreTrainedTokenizerBase",
+    reference: "ModelOrName | None",
+    critic_init: "ModelOrName | None",
+    device: torch.device,
+    precision: str,
+    seed: int,
+) -> Models:
+    """The networks of a run, on the device, with dropout off.
+
+    The reference is a frozen copy of the policy as given, or, with LoRA, the policy without its adapters. A policy
+    that already carries an adapter has it merged into its weights first, so the reference keeps it (TRL #4723).
+
+    Raises UserError: no such model, or a critic of another vocabulary.
+    """
+    if config.critic == "shared" and critic_init is not None:
+        raise UserError("critic_init: only a separate critic has a network to initialise (set critic: separate)")
+    policy = load_policy(str(policy)) if isinstance(policy, (str, Path)) else policy
+    if hasattr(policy, "merge_and_unload"):
+        policy = policy.merge_and_unload()
+    policy = policy.to(device).requires_grad_(True).eval()
+    if len(tokenizer) > policy.get_input_embeddings().num_embeddings:
+        raise UserError(
+            f"policy: {policy.get_input_embeddings().num_embeddings} embeddings are too few for the tokenizer's "
+            f"{len(tokenizer)} tokens"
+        )
+    if reference is not None:
+        reference = load_policy(str(reference)) if isinstance(reference, (str, Path)) else reference
+        reference = copy.deepcopy(reference) if reference is policy else reference
+    elif config.lora is None:
+        reference = copy.deepcopy(policy)
+    critic_trunk, value_head = _build_critic(config, policy, tokenizer, critic_init)
+    adapter = None
+    if config.lora is not None:
+        adapter = add_adapters(policy, config.lora, seed)
+        critic_trunk = add_adapters(critic_trunk, config.lora, seed) if critic_trunk is not None else None
+    for model in (policy, reference, critic_trunk):
+        if model is not None:
+            use_fast_gelu(model)
+            model.to(device).eval()
+    if reference is not None:
+        reference.requires_grad_(False)
+    parts = TrunkAndHead(policy)
+    return Models(
+        policy=parts,
+        value_head=value_head.to(device),
+        critic_trunk=critic_trunk,
+        reference=parts if reference is None else TrunkAndHead(reference),
+        adapter=adapter,
+        reference_is_base=reference is None,
+        precision=precision,
+    )
+
+
+def add_adapters(model: nn.Module, lora: LoRAConfig, seed: int) -> nn.Module:
+    """Inject LoRA adapters into a model, in place, and freeze the rest; the peft model around it."""
+    import peft
+
+    options = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.target_modules, lora_dropout=0.0)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return peft.get_peft_model(model, options)
+
+
+def _build_critic(config, policy, tokenizer, critic_init) -> tuple[nn.Module | None, ValueHead]:
+    """The separate critic's trunk, if any, and the value head."""
+    hidden_size = policy.config.get_text_config().hidden_size
+    if config.critic == "shared":
+        return None, ValueHead(hidden_size)
+    if critic_init is None:
+        return copy.deepcopy(policy.base_model), ValueHead(hidden_size)
+    mean, scale = 0.0, 1.0
+    if isinstance(critic_init, (str, Path)):
+        _check_same_tokenizer(str(critic_init), tokenizer)
+        normalisation = Path(critic_init) / "reward.json"
+        if normalisation.exists():
+            settings = read_json(normalisation)
+            mean, scale = settings.get("mean", 0.0), settings.get("scale", 1.0)
+        critic_init = _load_critic(str(critic_init))
+    else:
+        critic_init = copy.deepcopy(critic_init)
+    trunk = critic_init.base_model.requires_grad_(True)
+    head = ValueHead(trunk.config.hidden_size)
+    score = getattr(critic_init, "score", None)
+    if isinstance(score, nn.Linear) and score.out_features == 1:
+        # A reward model's head gives (score - mean) / scale, which is what the value of a last state should be.
+        with torch.no_grad():
+            head.weight.copy_(score.weight / scale)
+            head.bias.fill_(-mean / scale)
+    return trunk, head
+
+
+def _load_critic(name: str) -> "PreTrainedModel":
+    from transformers import AutoConfig
+
+    architectures = AutoConfig.from_pretrained(name).architectures or [""]
+    load = load_reward_model if "SequenceClassification" in architectures[0] else load_policy
+    return load(name)
+
+
+def _check_same_tokenizer(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
+    if load_tokenizer(name).get_vocab() != tokenizer.get_vocab():
+        raise UserError(f"critic_init: the tokenizer of {name} is not the policy's: a critic reads the policy's tokens")

@@ -1,0 +1,153 @@
+"""Policy, critic and reference, and the one pass through them that rollout and update share.
+
+Whole sequences are padded on the right: under causal attention padding then reaches no real token, positions count
+themselves, and no mask is needed. Only the hidden states that predict response tokens leave the trunk, packed into one
+row of N real tokens; logits, values and losses never see a prompt position or a padded one.
+
+Shapes: b sequences of a micro-batch, T = P + R - 1 (the last token predicts nothing), N real response tokens, H hidden
+size, V vocabulary.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from minirlhf.causal_lm import TrunkAndHead, at_least_float32
+
+# Logits alive at once: beyond this (256 MiB in fp32) they are made in pieces, and again in the backward pass.
+LOGITS_AT_ONCE = 2**26
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Prompts with their responses, ready for a pass.
+
+    >>> batch = Sequences.pack([[1, 2], [3]], [[4], [5, 6]], "cpu")
+    >>> batch.input_ids.tolist()
+    [[1, 2], [3, 5]]
+    >>> batch.states.tolist(), batch.targets.tolist()
+    ([1, 2, 3], [4, 5, 6])
+    """
+
+    input_ids: Tensor  # [b, T], padded on the right with 0
+    states: Tensor  # [N] slots of the flattened [b * T] whose hidden state predicts a response token
+    targets: Tensor  # [N] those tokens, sequence by sequence
+
+    @staticmethod
+    def pack(prompt_ids: list[list[int]], response_ids: list[list[int]], device: torch.device | str) -> "Sequences":
+        inputs = [prompt + response[:-1] for prompt, response in zip(prompt_ids, response_ids, strict=True)]
+        width = max(len(ids) for ids in inputs)
+        states = [
+            row * width + len(prompt) - 1 + step
+            for row, (prompt, response) in enumerate(zip(prompt_ids, response_ids, strict=True))
+            for step in range(len(response))
+        ]
+        targets = [token for response in response_ids for token in response]
+        return Sequences(
+            input_ids=torch.tensor([ids + [0] * (width - len(ids)) for ids in inputs]).to(device),
+            states=torch.tensor(states).to(device),
+            targets=torch.tensor(targets).to(device),
+        )
+
+
+class ValueHead(nn.Linear):
+    """A linear map from hidden states [..., H] to values [...], in float32 at least. It begins at 0 everywhere."""
+
+    def __init__(self, hidden_size: int):
+        super().__init__(hidden_size, 1)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return super().forward(hidden.to(self.weight.dtype)).squeeze(-1)
+
+
+@dataclass
+class Models:
+    """The networks of a run. `critic_trunk` is None where the value head sits on the policy's trunk."""
+
+    policy: TrunkAndHead
+    value_head: ValueHead
+    critic_trunk: nn.Module | None
+    reference: TrunkAndHead
+    adapter: nn.Module | None  # the policy as a peft model, with LoRA
+    reference_is_base: bool  # the reference is the policy with its adapters switched off
+    precision: str  # fp32 | bf16
+
+    def autocast(self) -> AbstractContextManager:
+        """The arithmetic that `precision` asks for."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.policy.device.type, dtype=torch.bfloat16)
+
+    def named_trainable(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters that are trained: `policy.*`, then `critic.*`. Shared weights come once."""
+        modules = [("policy", self.policy.model), ("critic.trunk", self.critic_trunk), ("critic.head", self.value_head)]
+        for prefix, module in modules:
+            for name, parameter in module.named_parameters() if module is not None else ():
+                if parameter.requires_grad:
+                    yield f"{prefix}.{name}", parameter
+
+    def forward(self, batch: Sequences, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probabilities [N] of the response tokens, and values [N] of the states before them."""
+        with self.autocast():
+            hidden = select_states(self.policy.trunk, batch)
+            logprobs = token_logprobs(self.policy, hidden, batch.targets, temperature)
+            if self.critic_trunk is not None:
+                hidden = select_states(self.critic_trunk, batch)
+            return logprobs, self.value_head(hidden)
+
+    @torch.no_grad()
+    def values(self, batch: Sequences) -> Tensor:
+        """Values [N] by the separate critic."""
+        with self.autocast():
+            return self.value_head(select_states(self.critic_trunk, batch))
+
+    @torch.no_grad()
+    def reference_logprobs(self, batch: Sequences, temperature: float) -> Tensor:
+        """Log-probabilities [N] of the response tokens under the reference."""
+        disabled = self.adapter.disable_adapter() if self.reference_is_base else nullcontext()
+        with disabled, self.autocast():
+            hidden = select_states(self.reference.trunk, batch)
+            return token_logprobs(self.reference, hidden, batch.targets, temperature)
+
+
+def select_states(trunk: nn.Module, batch: Sequences) -> Tensor:
+    """Hidden states [N, H] that predict the response tokens."""
+    # All ones: padding is on the right, so causal attention keeps it from every real token.
+    mask = torch.ones_like(batch.input_ids)
+    hidden = trunk(input_ids=batch.input_ids, attention_mask=mask, use_cache=False).last_hidden_state
+    return hidden.reshape(-1, hidden.shape[-1]).index_select(0, batch.states)
+
+
+def token_logprobs(parts: TrunkAndHead, hidden: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """Log-probabilities [N] of `targets` [N] under softmax(logits / temperature), from hidden states [N, H].
+
+    Logits of at most LOGITS_AT_ONCE numbers are alive at a time; larger work is done in pieces that are computed
+    again in the backward pass, so memory does not grow with the batch.
+    """
+
+    def piece(hidden: Tensor, targets: Tensor) -> Tensor:
+        logits = at_least_float32(parts.logits(hidden)) / temperature
+        return torch.log_softmax(logits, dim=-1).gather(-1, targets[:, None])[:, 0]
+
+    rows = max(1, LOGITS_AT_ONCE // parts.vocabulary)
+    if len(targets) <= rows:
+        return piece(hidden, targets)
+    pieces = zip(hidden.split(rows), targets.split(rows), strict=True)
+    return torch.cat([checkpoint(piece, *part, use_reentrant=False) for part in pieces])
+
+
+def micro_batches(lengths: list[int], size: int) -> list[list[int]]:
+    """Indices of sequences in groups of at most `size` of similar length, longest first, so that padding is rare.
+
+    >>> micro_batches([5, 9, 6, 2], 2)
+    [[1, 2], [0, 3]]
+    """
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    return [order[first : first + size] for first in range(0, len(order), size)]

@@ -1,0 +1,251 @@
+"""The trainer: numbered phases over the pure functions and small modules beside it.
+
+Huang et al. 2024 (arXiv 2403.17031) is the recipe; docs/ppo.md says where each of its details is, and where this
+trainer departs from it on purpose.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minirlhf.causal_lm import check_fits
+from minirlhf.errors import UserError
+from minirlhf.files import write_csv, write_jsonl
+from minirlhf.generation import episode_seeds
+from minirlhf.ppo.advantages import adapted_kl_coef, compute_targets
+from minirlhf.ppo.build import build_models
+from minirlhf.ppo.checkpoint import load_resume_point, save_policy, save_resume_point
+from minirlhf.ppo.config import PPOConfig
+from minirlhf.ppo.monitor import Alarms, Row, batch_statistics, evaluation_statistics, rounded
+from minirlhf.ppo.optimization import learn, make_optimizer
+from minirlhf.ppo.processes import Processes
+from minirlhf.ppo.prompts import Prompts, episode_prompts
+from minirlhf.ppo.rollout import collect
+from minirlhf.ppo.trajectory import Targets, Trajectory
+from minirlhf.progress import Progress
+from minirlhf.rewards.text import RewardFunction
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Summaries kept of each evaluation, the same prompts each time.
+SAMPLES = 4
+
+
+class PPOTrainer:
+    """Fine-tune a causal language model by PPO against a reward over text.
+
+    Args:
+        config: the settings.
+        policy: a transformers causal LM, or the folder or hub name of one. A model is trained in place.
+        tokenizer: the policy's.
+        reward: `(prompts, responses) -> scores`; see `minirlhf.rewards.text`.
+        prompts: texts, lists of token ids, or a `datasets.Dataset` with a column `prompt`.
+        eval_prompts: held-out prompts for the evaluations that `config.eval_every` asks for.
+        reference: what the KL penalty holds on to; None: the policy as given.
+        critic_init: with a separate critic, the model or folder that it begins as: a causal LM, or a reward model
+            with the policy's tokenizer. None: the policy's trunk.
+        folder: where resume points, snapshots, history.csv and samples.jsonl go; None: nowhere.
+        resume: go on from the resume point in `folder`, if there is one.
+        seed: of prompts' order, sampling and minibatches.
+        device: "cpu", "cuda", ...; None: what Accelerate finds.
+        precision: "fp32", or "bf16" for autocast.
+        callbacks: called after each update with its row of the history.
+
+    Attributes:
+        history: a row (dict) an update; columns as in `minirlhf.ppo.monitor` and `minirlhf.ppo.optimization`.
+        samples: responses to the first eval prompts, of each evaluation.
+        stopped: why the run ended early (KL ceiling, collapse), or None.
+        seconds: time spent by phase since the start or resumption.
+    """
+
+    def __init__(
+        self,
+        config: PPOConfig,
+        policy: "PreTrainedModel | str | Path",
+        tokenizer: "PreTrainedTokenizerBase",
+        reward: RewardFunction,
+        prompts: "Dataset | Sequence[str] | Sequence[Sequence[int]]",
+        eval_prompts: "Dataset | Sequence[str] | Sequence[Sequence[int]] | None" = None,
+        reference: "PreTrainedModel | str | Path | None" = None,
+        critic_init: "PreTrainedModel | str | Path | None" = None,
+        *,
+        folder: str | Path | None = None,
+        resume: bool = True,
+        seed: int = 0,
+        device: str | None = None,
+        precision: str = "fp32",
+        callbacks: Sequence[Callable[[Row], Any]] = (),
+    ):
+        if config.eval_every and eval_prompts is None:
+            raise UserError("ppo.eval_every: evaluations need eval_prompts")
+        if (config.save_every or config.snapshot_every or config.deliver == "best") and folder is None:
+            raise UserError("ppo: save_every, snapshot_every and deliver: best need a folder to write to")
+        if tokenizer.eos_token_id is None:
+            raise UserError("tokenizer: it has no EOS token, without which no response could end")
+        self.config, self.tokenizer, self.reward, self.seed = config, tokenizer, reward, seed
+        self.folder, self.resume, self.callbacks = Path(folder) if folder is not None else None, resume, callbacks
+        self.processes = Processes(device)
+        self.prompts = Prompts(prompts, tokenizer)
+        self.eval_prompts = Prompts(eval_prompts, tokenizer) if config.eval_every else None
+        self.models = build_models(
+            config, policy, tokenizer, reference, critic_init, self.processes.device, precision, seed
+        )
+        longest = max(len(ids) for each in (self.prompts, self.eval_prompts) if each is not None for ids in each.ids)
+        check_fits(self.models.policy, longest, config.max_new_tokens)
+        self.processes.copy_from_first(parameter for _, parameter in self.models.named_trainable())
+        self.optimizer = make_optimizer(self.models, config)
+        self.alarms = Alarms(config)
+        self.updates_done, self.optimizer_steps, self.kl_coef = 0, 0, config.kl_coef
+        self.history: list[Row] = []
+        self.samples: list[Row] = []
+        self.best: Row | None = None
+        self.stopped: str | None = None
+        self.seconds = {"rollout": 0.0, "learn": 0.0}
+
+    def train(self) -> list[Row]:
+        """Run to the end, or to a reason to stop (see `stopped`); returns the history.
+
+        Raises:
+            RewardError: the reward function failed. The last resume point stands.
+            TrainingError: a loss or gradient was not finite. Likewise.
+        """
+        config = self.config
+        if self.resume and self.folder is not None and (self.folder / "resume" / "state.json").exists():
+            self._load()
+        if self.updates_done == 0 and self.eval_prompts is not None and not self.history:
+            self._log({"update": 0, "episodes": 0, **self._evaluate(0)})
+        with Progress(config.episodes, "episodes", "ppo") as progress:
+            progress.start_at(self.updates_done * config.batch_size)
+            while self.updates_done < config.updates and self.stopped is None:
+                row = self.update()
+                if self.processes.is_main:
+                    progress.update(config.batch_size, reward=row["reward"], kl=row["kl"])
+        if self.folder is not None:
+            self._save()
+        return self.history
+
+    def update(self) -> Row:
+        """One update: its phases, in order; returns its row of the history."""
+        config = self.config
+        # 1. Sample episodes, and score them by reward function, reference and critic.
+        started = time.perf_counter()
+        trajectory = self.rollout()
+        # 2. KL penalty, rewards, advantages and returns, over the global batch.
+        targets = compute_targets(trajectory, config, self.kl_coef)
+        # 3. Optimizer steps on policy and critic.
+        sampled = time.perf_counter()
+        learnt = self.learn(trajectory, targets)
+        self.seconds["rollout"] += sampled - started
+        self.seconds["learn"] += time.perf_counter() - sampled
+        # 4. Log; evaluate on held-out prompts; look for signs of collapse.
+        self.updates_done += 1
+        row = {"update": self.updates_done, "episodes": self.updates_done * config.batch_size}
+        row |= batch_statistics(trajectory, targets) | learnt | {"kl_coef": self.kl_coef}
+        if self.eval_prompts is not None and self._due(config.eval_every):
+            row |= self._evaluate(self.updates_done)
+        self.stopped = self.alarms.check(row, trajectory)
+        # 5. Adapt the KL coefficient for the next update.
+        self.kl_coef = adapted_kl_coef(self.kl_coef, row["kl"], config)
+        row = self._log(row)
+        # 6. Snapshot and resume point.
+        if config.snapshot_every and self._due(config.snapshot_every):
+            self._save_policy(f"snapshots/episodes-{row['episodes']:07d}")
+        if config.save_every and self.updates_done % config.save_every == 0:
+            self._save()
+        return row
+
+    def rollout(self) -> Trajectory:
+        """The episodes of the next update."""
+        start = self.updates_done * self.config.batch_size
+        chosen = episode_prompts(len(self.prompts), self.seed, start, self.config.batch_size)
+        seeds = episode_seeds(self.seed, start, self.config.batch_size)
+        return self._collect([(self.prompts.texts[index], self.prompts.ids[index]) for index in chosen], seeds)
+
+    def learn(self, trajectory: Trajectory, targets: Targets) -> dict[str, float]:
+        """The optimizer steps of an update; returns statistics."""
+        learnt = learn(
+            self.models,
+            self.optimizer,
+            trajectory,
+            targets,
+            self.config,
+            self.processes,
+            self.seed,
+            self.updates_done,
+        )
+        self.optimizer_steps += learnt.pop("steps")
+        return learnt | {"optimizer_steps": self.optimizer_steps}
+
+    def save(self, folder: str | Path) -> None:
+        """Write the policy (the best one, if `deliver` says so) and its tokenizer for `from_pretrained`."""
+        if not self.processes.is_main:
+            return
+        if self.config.deliver == "best" and self.best is not None:
+            from transformers import AutoModelForCausalLM
+
+            from minirlhf.models import save_model
+
+            save_model(folder, AutoModelForCausalLM.from_pretrained(self.folder / "best"), self.tokenizer)
+        else:
+            save_policy(folder, self.models, self.tokenizer)
+
+    def _collect(self, prompts: list[tuple[str, list[int]]], seeds: list[int]) -> Trajectory:
+        return collect(self.models, self.tokenizer, self.reward, prompts, seeds, self.config, self.processes)
+
+    def _evaluate(self, update: int) -> Row:
+        """Sample a response to every held-out prompt, with the same random numbers at each evaluation."""
+        prompts = list(zip(self.eval_prompts.texts, self.eval_prompts.ids, strict=True))
+        # Seeds of another run than any training episode's.
+        trajectory = self._collect(prompts, episode_seeds(-1 - self.seed, 0, len(prompts)))
+        statistics = evaluation_statistics(trajectory, self.config)
+        scores = trajectory.scores.sum(1).tolist()
+        shown = zip(trajectory.prompts, trajectory.responses, scores, trajectory.ended.tolist(), strict=True)
+        for prompt, response, score, ended in list(shown)[:SAMPLES]:
+            sample = {"update": update, "prompt": prompt, "response": response, "reward": score, "ended": ended}
+            self.samples.append(rounded(sample))
+        objective = statistics["eval_reward"] - self.config.kl_coef * statistics["eval_kl"]
+        if self.config.deliver == "best" and (self.best is None or objective > self.best["objective"]):
+            self.best = {"update": update, "objective": objective}
+            self._save_policy("best")
+        return statistics
+
+    def _due(self, every: int) -> bool:
+        return self.updates_done % every == 0 or self.updates_done == self.config.updates
+
+    def _log(self, row: Row) -> Row:
+        row = rounded(row)
+        self.history.append(row)
+        if self.folder is not None and self.processes.is_main:
+            write_csv(self.folder / "history.csv", self.history)
+            write_jsonl(self.folder / "samples.jsonl", self.samples)
+        if self.processes.is_main:
+            for callback in self.callbacks:
+                callback(row)
+        return row
+
+    def _save_policy(self, name: str) -> None:
+        if self.processes.is_main:
+            save_policy(self.folder / name, self.models, self.tokenizer)
+        self.processes.wait()
+
+    # What a resume point holds beside weights, optimizer and random states.
+    _STATE = ("updates_done", "optimizer_steps", "kl_coef", "history", "samples", "best", "stopped")
+
+    def _settings(self) -> dict[str, Any]:
+        return {"seed": self.seed, **self.config.model_dump(mode="json")}
+
+    def _save(self) -> None:
+        if self.processes.is_main:
+            state = {name: getattr(self, name) for name in self._STATE}
+            state |= {"identical": self.alarms.identical, "settings": self._settings()}
+            save_resume_point(self.folder / "resume", self.models, self.optimizer, state)
+        self.processes.wait()
+
+    def _load(self) -> None:
+        state = load_resume_point(self.folder / "resume", self.models, self.optimizer, self._settings())
+        for name in self._STATE:
+            setattr(self, name, state[name])
+        self.alarms.identical = state["identical"]

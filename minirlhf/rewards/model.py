@@ -1,0 +1,156 @@
+"""A sequence-classification model as a reward function over text, with a tokenizer of its own.
+
+It reads text, so its tokenizer need not be the policy's. Sequences are batched by length, and a decoder's score is
+taken at the last real token, known by length: GPT-2's padding token is its EOS, so looking for padding in the ids would
+take a generated EOS for padding.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from minirlhf.causal_lm import use_fast_gelu
+from minirlhf.errors import UserError
+from minirlhf.files import read_json
+from minirlhf.models import first_line, load_reward_model
+from minirlhf.prompts import encode_all
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Format = Literal["concat", "pair"]
+
+
+class RewardModel:
+    """Scores (prompt, response) by (raw - mean) / scale.
+
+    Args:
+        model: a sequence-classification model with one label.
+        tokenizer: its own tokenizer.
+        format: "concat": prompt and response as one text, with EOS exactly where the response ended by itself, as the
+            models trained here read it; "pair": question and answer as a pair of texts, as OpenAssistant's read it.
+        mean, scale: normalisation; reference summaries score 0 on average under the right mean.
+        max_length: longest input in tokens; None: what the model has positions for. What is too long loses tokens of
+            the prompt (the first ones in "concat", the last ones in "pair"), never of the response.
+        batch_size: sequences in one pass.
+        precision: "fp32" or "bf16".
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        format: Format = "concat",
+        mean: float = 0.0,
+        scale: float = 1.0,
+        max_length: int | None = None,
+        batch_size: int = 16,
+        device: str | torch.device = "cpu",
+        precision: str = "fp32",
+    ):
+        if model.config.num_labels != 1:
+            raise UserError(f"reward model: it has {model.config.num_labels} labels; a reward has 1")
+        if format not in ("concat", "pair"):
+            raise UserError(f"reward model: format is {format!r}; it must be 'concat' or 'pair'")
+        self.model, self.tokenizer, self.format = model.to(device).eval(), tokenizer, format
+        self.mean, self.scale = mean, scale
+        self.max_length = max_length or _longest_input(model, tokenizer)
+        self.batch_size, self.device, self.precision = batch_size, torch.device(device), precision
+        use_fast_gelu(model)
+        if format == "concat" and tokenizer.eos_token_id is None:
+            raise UserError("reward model: its tokenizer has no EOS, which the format 'concat' needs; try 'pair'")
+
+    @classmethod
+    def load(cls, name: str | Path, revision: str | None = None, **options) -> "RewardModel":
+        """The reward model of a folder or a hub name.
+
+        A folder's `reward.json` holds mean, scale and format. Where it also names a `model` (and `revision`), the
+        folder holds no weights: they are those of that pretrained model. `options` go to the constructor and win.
+        """
+        settings = {}
+        file = Path(name) / "reward.json"
+        if file.exists():
+            settings = read_json(file)
+            name, revision = settings.pop("model", None) or name, settings.pop("revision", None) or revision
+            settings = {key: settings[key] for key in ("format", "mean", "scale", "max_length") if key in settings}
+        model = load_reward_model(str(name), revision)
+        return cls(model, _load_tokenizer(str(name), revision), **(settings | options))
+
+    def __call__(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[float]:
+        """Normalised scores of B responses; `ended` says which of them ended by themselves."""
+        sequences = (
+            self._encode_pairs(prompts, responses)
+            if self.format == "pair"
+            else self._concatenate(prompts, responses, ended)
+        )
+        order = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]["input_ids"]))
+        scores = [0.0] * len(sequences)
+        for first in range(0, len(order), self.batch_size):
+            group = order[first : first + self.batch_size]
+            for index, score in zip(group, self._score([sequences[i] for i in group]).tolist(), strict=True):
+                scores[index] = (score - self.mean) / self.scale
+        return scores
+
+    def _concatenate(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[dict[str, list[int]]]:
+        """Prompt, response, and EOS where it ended, each encoded alone, as the reward stage trains on them."""
+        prompt_ids, response_ids = encode_all(self.tokenizer, prompts), encode_all(self.tokenizer, responses)
+        sequences = []
+        for prompt, response, complete in zip(prompt_ids, response_ids, ended, strict=True):
+            response = [*response, self.tokenizer.eos_token_id] if complete else response
+            self._check_fits(len(response))
+            sequences.append({"input_ids": (prompt + response)[-self.max_length :]})
+        return sequences
+
+    def _encode_pairs(self, prompts: list[str], responses: list[str]) -> list[dict[str, list[int]]]:
+        """Question and answer with the special tokens of the model's own tokenizer."""
+        special = self.tokenizer.num_special_tokens_to_add(pair=True)
+        for ids in encode_all(self.tokenizer, responses):
+            self._check_fits(len(ids) + special)
+        options = {"truncation": "only_first", "max_length": self.max_length, "split_special_tokens": True}
+        encoded = self.tokenizer(prompts, responses, return_attention_mask=False, **options)
+        return [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+
+    def _check_fits(self, tokens: int) -> None:
+        if tokens >= self.max_length:
+            raise UserError(f"reward model: a response of {tokens} tokens does not fit its {self.max_length} positions")
+
+    @torch.no_grad()
+    def _score(self, sequences: list[dict[str, list[int]]]) -> Tensor:
+        """Raw scores [b] of encoded inputs."""
+        lengths = torch.tensor([len(sequence["input_ids"]) for sequence in sequences])
+        width = int(lengths.max())
+        inputs = {
+            key: torch.tensor([sequence[key] + [0] * (width - len(sequence[key])) for sequence in sequences]).to(
+                self.device
+            )
+            for key in sequences[0]
+        }
+        inputs["attention_mask"] = (torch.arange(width)[None, :] < lengths[:, None]).long().to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            if not hasattr(self.model, "score"):  # an encoder: pools where it always does
+                return self.model(**inputs).logits[:, 0].float().cpu()
+            # A decoder. All ones in the mask: right padding reaches no real token under causal attention.
+            inputs["attention_mask"] = torch.ones_like(inputs["attention_mask"])
+            hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
+            last = hidden[torch.arange(len(lengths)), lengths.to(self.device) - 1]
+            return self.model.score(last)[:, 0].float().cpu()
+
+
+def _load_tokenizer(name: str, revision: str | None) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except Exception as error:  # transformers raises a different type for nearly every kind of damage
+        raise UserError(f"{name}: cannot load the tokenizer ({first_line(error)})") from error
+
+
+def _longest_input(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int:
+    """What both model and tokenizer allow; either may not say."""
+    positions = getattr(model.config, "max_position_embeddings", None) or 10**9
+    # RoBERTa-type models count positions from padding_idx + 1.
+    embeddings = getattr(model.base_model, "embeddings", None)
+    offset = getattr(embeddings, "padding_idx", None) if model.config.model_type in ("roberta", "xlm-roberta") else None
+    return min(positions - (0 if offset is None else offset + 1), tokenizer.model_max_length)
