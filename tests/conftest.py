@@ -6,6 +6,9 @@ import os
 import hypothesis
 import pytest
 
+# Tensors here are tiny: on a busy machine several threads would only wait for each other. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # `make test` tries a few examples of each property, `make soak` thousands.
 SOAK = os.environ.get("MINIRLHF_SOAK") == "1"
 hypothesis.settings.register_profile("test", max_examples=50, deadline=None)
@@ -73,9 +76,42 @@ def small_bpe():
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=EOT, pad_token=EOT)
 
 
-@pytest.fixture
-def settings():
-    """Small settings of a whole run, as in params.yaml, to be changed by the test."""
+@pytest.fixture(scope="session")
+def make_settings():
+    """A function that makes small settings of a whole run, as in params.yaml."""
     from minirlhf.params import PPOConfig
 
-    return {**copy.deepcopy(SETTINGS), "ppo": PPOConfig().model_dump(mode="json")}
+    return lambda: {**copy.deepcopy(SETTINGS), "ppo": PPOConfig().model_dump(mode="json")}
+
+
+@pytest.fixture
+def settings(make_settings):
+    """Small settings of a whole run, to be changed by the test."""
+    return make_settings()
+
+
+@pytest.fixture(scope="session")
+def world_posts():
+    """24 held-out posts of the embedded world."""
+    from minirlhf.world import posts
+
+    return list(posts(3, "test", 24))
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory, small_bpe):
+    """A folder of tiny models with random weights: the policies `sft` and `ppo`, and `reward`."""
+    import torch
+    from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("models")
+    # Weights large enough that two random policies differ; one head, since the posts are 500 of these tokens long.
+    sizes = {"vocab_size": len(small_bpe), "n_positions": 1024, "n_embd": 8, "n_layer": 1, "n_head": 1}
+    ends = {"bos_token_id": small_bpe.eos_token_id, "eos_token_id": small_bpe.eos_token_id}
+    config = GPT2Config(**sizes, **ends, pad_token_id=small_bpe.pad_token_id, initializer_range=0.3, num_labels=1)
+    kinds = {"sft": GPT2LMHeadModel, "ppo": GPT2LMHeadModel, "reward": GPT2ForSequenceClassification}
+    for seed, (name, kind) in enumerate(kinds.items()):
+        torch.manual_seed(seed)
+        kind(config).save_pretrained(folder / name)
+        small_bpe.save_pretrained(folder / name)
+    return folder

@@ -34,6 +34,11 @@ class Summaries:
         """[B] tokens, EOS included."""
         return np.array([len(ids) for ids in self.token_ids], dtype=float)
 
+    def first(self, count: int) -> "Summaries":
+        """Those of the first `count` posts."""
+        logprobs = None if self.logprobs is None else self.logprobs[:count]
+        return Summaries(self.texts[:count], self.ended[:count], self.token_ids[:count], logprobs)
+
 
 def written(tokenizer, summaries: Sequence[str]) -> Summaries:
     """Summaries that people wrote, as if they had been generated: each ended."""

@@ -13,6 +13,12 @@ from minirlhf.evaluation.winrate import length_controlled_win_rate
 BINS = 30  # of a histogram
 LARGEST_SUBREDDITS = 8
 SMALLEST_SLICE = 10  # posts; below, an interval says nothing
+# Of the tables that are empty where there is no gold judge or no slice: a header stands all the same.
+COLUMNS = {
+    "gold_parts": ["system", "measure", "value", "low", "high"],
+    "facts": ["fact", "system"] + [name + end for name in ("covered", "wrong") for end in ("", "_low", "_high")],
+    "slices": ["slice", "group", "posts", "value", "low", "high"],
+}
 
 
 def histogram(systems: dict[str, Measures], measure: str) -> list[dict]:
@@ -35,6 +41,29 @@ def estimates(systems: dict[str, dict[str, Estimate]], names: Sequence[str]) -> 
         for name in names
         for system, found in systems.items()
     ]
+
+
+def measure_rows(
+    sampled: dict[str, dict[str, Estimate]],
+    greedy: dict[str, dict[str, Estimate]],
+    gained: dict[str, Estimate],
+    varieties: dict[str, dict[str, float]],
+) -> list[dict]:
+    """Every mean with its interval: rows `decoding, system, measure, value, low, high`.
+
+    The system `ppo - sft` is the paired difference of the two. What describes a set of summaries as a whole
+    (`varieties`) has no interval.
+    """
+    rows = []
+    for decoding, systems in (("sampled", {**sampled, "ppo - sft": gained}), ("greedy", greedy)):
+        for row in estimates(systems, list(gained)):
+            if not row["measure"].startswith(FACT):
+                rows.append({"decoding": decoding, **row})
+    for system, found in varieties.items():
+        for name, value in found.items():
+            row = {"decoding": "sampled", "system": system, "measure": name, "value": rounded(value)}
+            rows.append({**row, "low": None, "high": None})
+    return rows
 
 
 def rouge_rows(systems: dict[str, dict[str, Estimate]]) -> list[dict]:

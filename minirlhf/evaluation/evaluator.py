@@ -1,0 +1,238 @@
+"""The evaluate stage's work, in phases: sample, score, judge, follow the frontier, and put the numbers together."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from minirlhf.causal_lm import TrunkAndHead, use_fast_gelu
+from minirlhf.evaluation import tables
+from minirlhf.evaluation.bootstrap import Bootstrap
+from minirlhf.evaluation.findings import Findings, Measured, put_together
+from minirlhf.evaluation.frontier import best_of_n, best_of_n_kl
+from minirlhf.evaluation.judges import judge_names, load_function
+from minirlhf.evaluation.measures import Measures, measure
+from minirlhf.evaluation.systems import (
+    FIRST_BEST_OF_N_EPISODE,
+    Summaries,
+    log_probabilities,
+    sample,
+    written,
+)
+from minirlhf.models import choose_device, load_policy, load_tokenizer
+from minirlhf.progress import Progress
+from minirlhf.prompts import encode_all
+from minirlhf.rewards.model import RewardModel
+from minirlhf.rewards.text import RewardFunction, call_reward
+from minirlhf.world import judge as gold_judge
+
+if TYPE_CHECKING:
+    from minirlhf.params import Params
+
+
+@dataclass
+class Evaluator:
+    """Held-out posts and everything needed to summarize and to score them."""
+
+    posts: list[dict]
+    params: "Params"
+    tokenizer: object
+    reward: RewardFunction
+    judge: RewardFunction | None = None  # a second opinion, evaluate.judge of the params
+    device: str = "cpu"
+    prompts: list[str] = field(init=False)
+    references: list[str] = field(init=False)
+    bootstrap: Bootstrap = field(init=False)
+    judges: dict[str, str] = field(init=False)  # measure -> its name for readers; the first decides
+
+    def __post_init__(self):
+        self.prompts = [post["prompt"] for post in self.posts]
+        self.references = [post["completion"] for post in self.posts]
+        self.bootstrap = Bootstrap(self.params.seed, self.params.evaluate.bootstrap)
+        self.judges = judge_names(self.has_gold, self.params.evaluate.judge)
+
+    @property
+    def has_gold(self) -> bool:
+        """Whether every post carries the record of its truth."""
+        return all("record" in post for post in self.posts)
+
+    @property
+    def frontier_count(self) -> int:
+        """Posts of the frontier: the first ones."""
+        return min(self.params.evaluate.frontier_posts, len(self.posts))
+
+    # Phase 1: summaries
+
+    def load(self, name: str) -> TrunkAndHead:
+        """A policy, on the device."""
+        model = load_policy(name).to(self.device).eval()
+        use_fast_gelu(model)
+        return TrunkAndHead(model)
+
+    def sample(self, policy: TrunkAndHead, temperature: float, count: int | None = None, **options) -> Summaries:
+        """A policy's summaries of the first `count` posts, all by default; options as of `systems.sample`."""
+        prompts = self.prompts[:count]
+        total = len(prompts) * options.get("samples_per_prompt", 1)
+        with Progress(total, "summaries", "evaluate: sampling") as progress:
+            return sample(
+                policy,
+                self.tokenizer,
+                prompts,
+                temperature=temperature,
+                max_new_tokens=self.params.ppo.max_new_tokens,
+                seed=self.params.seed,
+                batch_size=self.params.evaluate.batch_size,
+                progress=progress.update,
+                **options,
+            )
+
+    # Phase 2: scores
+
+    def score(self, function: RewardFunction, prompts: Sequence[str], summaries: Summaries) -> list[float]:
+        """One score a summary, by a reward function; scores of tokens are added up."""
+        scores = call_reward(function, prompts, summaries.texts, summaries.ended.tolist(), summaries.token_ids)
+        return [sum(score) if isinstance(score, list) else score for score in scores]
+
+    def measure(self, summaries: Summaries) -> Measures:
+        """Everything that is measured on one system's summaries of all posts."""
+        records = [post["record"] for post in self.posts] if self.has_gold else None
+        found = measure(
+            self.prompts,
+            self.references,
+            summaries,
+            self.score(self.reward, self.prompts, summaries),
+            gold_judge if self.has_gold else None,
+            records,
+        )
+        if self.judge is not None:
+            found["judge"] = np.array(self.score(self.judge, self.prompts, summaries), float)
+        return found
+
+    def decisive(self, prompts: Sequence[str], summaries: Summaries, posts: Sequence[dict]) -> np.ndarray:
+        """The deciding judge's scores, of any summaries."""
+        if self.has_gold:
+            triples = zip(summaries.texts, posts, summaries.ended.tolist(), strict=True)
+            return np.array([gold_judge(text, post["record"], ended).score for text, post, ended in triples])
+        return np.array(self.score(self.judge or self.reward, prompts, summaries))
+
+    def kl(self, summaries: Summaries, sft: TrunkAndHead) -> np.ndarray:
+        """[B] log ratio of each sampled summary under its policy and under SFT, nats: its mean estimates the KL."""
+        prompt_ids = encode_all(self.tokenizer, self.prompts[: len(summaries.texts)])
+        size, temperature = self.params.evaluate.batch_size, self.params.ppo.temperature
+        return summaries.logprobs - log_probabilities(sft, prompt_ids, summaries.token_ids, temperature, size)
+
+    # Phase 3: the frontier
+
+    def best_of_n_rows(self, sft: TrunkAndHead) -> list[dict]:
+        """Points of best-of-n, n = 1, 2, 4, ... by the training reward, from one set of samples of the SFT policy."""
+        largest, count = self.params.evaluate.best_of_n, self.frontier_count
+        if largest == 1:
+            return []
+        drawn = self.sample(
+            sft,
+            self.params.ppo.temperature,
+            count,
+            samples_per_prompt=largest,
+            first_episode=FIRST_BEST_OF_N_EPISODE,
+        )
+        prompts = [prompt for prompt in self.prompts[:count] for _ in range(largest)]
+        posts = [post for post in self.posts[:count] for _ in range(largest)]
+        proxy = np.array(self.score(self.reward, prompts, drawn)).reshape(count, largest)
+        gold = self.decisive(prompts, drawn, posts).reshape(count, largest)
+        sizes = [2**power for power in range(largest.bit_length()) if 2**power < largest] + [largest]
+        return [
+            tables.frontier_row(
+                "best-of-n",
+                n,
+                best_of_n_kl(n),
+                self.bootstrap.mean(best_of_n(proxy, proxy, n)),
+                self.bootstrap.mean(best_of_n(proxy, gold, n)),
+            )
+            for n in sizes
+        ]
+
+    def policy_row(self, update: int, policy_summaries: Summaries, sft: TrunkAndHead) -> dict:
+        """The point of a policy on PPO's path, from its sampled summaries of the frontier's posts."""
+        count = len(policy_summaries.texts)
+        proxy = self.score(self.reward, self.prompts[:count], policy_summaries)
+        gold = self.decisive(self.prompts[:count], policy_summaries, self.posts[:count])
+        kl = self.kl(policy_summaries, sft).mean() if update else 0.0
+        return tables.frontier_row("ppo", update, kl, self.bootstrap.mean(proxy), self.bootstrap.mean(gold))
+
+
+def evaluate(posts: list[dict], params: "Params", sft: str, ppo: str, reward: str, snapshots: Path) -> Findings:
+    """Everything that the stage finds out.
+
+    Args:
+        posts: held-out rows of prompt and completion (and record, subreddit).
+        sft, ppo, reward: folders of the models.
+        snapshots: folder of policies kept during PPO's training, one a subfolder whose name ends in the number of its
+            update; may be missing.
+
+    Raises:
+        UserError: a model is missing or does not fit, or a judge cannot be loaded.
+    """
+    device = choose_device(params.device)
+    tokenizer = load_tokenizer(sft)
+    reward_model, judge = load_reward(reward, params, device), load_judge(params, device)
+    evaluator = Evaluator(posts, params, tokenizer, reward_model, judge, device)
+    before, after = evaluator.load(sft), evaluator.load(ppo)
+    authors = written(tokenizer, evaluator.references)
+    summaries = {
+        decoding: {
+            "reference": authors,
+            "sft": evaluator.sample(before, temperature),
+            "ppo": evaluator.sample(after, temperature),
+        }
+        for decoding, temperature in (("sampled", params.ppo.temperature), ("greedy", 0.0))
+    }
+    measures = {decoding: {n: evaluator.measure(s) for n, s in of.items()} for decoding, of in summaries.items()}
+    sampled = summaries["sampled"]
+    measured = Measured(
+        posts=posts,
+        post_tokens=np.array([len(ids) for ids in encode_all(tokenizer, evaluator.prompts)]),
+        summaries=summaries,
+        measures=measures,
+        log_ratios=evaluator.kl(sampled["ppo"], before),
+        frontier=evaluator.best_of_n_rows(before) + path_of_ppo(evaluator, before, sampled, snapshots),
+    )
+    return put_together(measured, evaluator.judges, Bootstrap(params.seed, params.evaluate.bootstrap), params.seed)
+
+
+def load_reward(name: str, params: "Params", device: str, **options) -> RewardFunction:
+    """A reward model of a folder or a hub name; the one that PPO was trained on knows its own format and scale."""
+    return RewardModel.load(
+        name, device=device, batch_size=params.evaluate.batch_size, precision=params.precision, **options
+    )
+
+
+def load_judge(params: "Params", device: str) -> RewardFunction | None:
+    """The judge that the params name, if they do."""
+    judge = params.evaluate.judge
+    if judge is None:
+        return None
+    if judge.kind == "function":
+        return load_function(judge.name)
+    return load_reward(judge.name, params, device, revision=judge.revision, format=judge.format)
+
+
+def path_of_ppo(evaluator: Evaluator, sft: TrunkAndHead, sampled: dict[str, Summaries], snapshots: Path) -> list[dict]:
+    """Points from the SFT policy over PPO's snapshots, in order, to the policy delivered."""
+    count, updates = evaluator.frontier_count, evaluator.params.ppo.updates
+    rows = [evaluator.policy_row(0, sampled["sft"].first(count), sft)]
+    for update, folder in sorted(numbered_folders(snapshots).items()):
+        if update < updates:
+            drawn = evaluator.sample(evaluator.load(str(folder)), evaluator.params.ppo.temperature, count)
+            rows.append(evaluator.policy_row(update, drawn, sft))
+    return [*rows, evaluator.policy_row(updates, sampled["ppo"].first(count), sft)]
+
+
+def numbered_folders(parent: Path) -> dict[int, Path]:
+    """The subfolders whose names end in a number, by that number; none where there is no such folder."""
+    if not parent.is_dir():
+        return {}
+    named = ((re.search(r"(\d+)$", folder.name), folder) for folder in parent.iterdir() if folder.is_dir())
+    return {int(match.group(1)): folder for match, folder in named if match}

@@ -1,0 +1,117 @@
+"""What was measured, put together: the metrics, the rows of every CSV file, the summaries to look at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from minirlhf.evaluation import results, tables
+from minirlhf.evaluation.bootstrap import Bootstrap, rounded
+from minirlhf.evaluation.measures import Measures, gains, means, variety
+from minirlhf.evaluation.systems import Summaries
+from minirlhf.evaluation.winrate import wins_by_score
+
+PAIRS = (("ppo", "sft"), ("ppo", "reference"), ("sft", "reference"))
+POLICIES = ("sft", "ppo")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything that models had to be run for, on B held-out posts.
+
+    Decodings are "sampled" (at the training temperature: the headline) and "greedy"; systems are "reference", "sft" and
+    "ppo".
+    """
+
+    posts: Sequence[dict]
+    post_tokens: np.ndarray  # [B]
+    summaries: dict[str, dict[str, Summaries]]  # decoding -> system -> its summaries
+    measures: dict[str, dict[str, Measures]]  # decoding -> system -> measure -> [B]
+    log_ratios: np.ndarray  # [B] of PPO's sampled summaries under PPO and under SFT, nats
+    frontier: list[dict]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the stage writes: metrics/evaluate.json, plots/NAME.csv, results/summaries.jsonl and .md."""
+
+    metrics: dict
+    plots: dict[str, list[dict]]
+    summaries: list[dict]
+    page: str
+
+
+def put_together(measured: Measured, judges: dict[str, str], bootstrap: Bootstrap, seed: int) -> Findings:
+    """Numbers and rows from what was measured.
+
+    Args:
+        judges: the measures that judge, the deciding one first, with their names for readers.
+        seed: of the posts that are shown.
+    """
+    decisive, judge_name = next(iter(judges.items()))
+    wins = {
+        (decoding, name, system, against): wins_by_score(of[system][judge], of[against][judge])
+        for decoding, of in measured.measures.items()
+        for judge, name in judges.items()
+        for system, against in PAIRS
+    }
+    decided = {pair: wins["sampled", judge_name, *pair] for pair in PAIRS}
+    sampled, greedy = measured.measures["sampled"], measured.measures["greedy"]
+    summaries = {**measured.summaries["sampled"]}
+    shown = {**sampled}
+    for name in POLICIES:
+        summaries[f"{name}_greedy"], shown[f"{name}_greedy"] = measured.summaries["greedy"][name], greedy[name]
+    rows = results.summary_rows(measured.posts, summaries, shown, decisive, seed)
+    return Findings(
+        metrics=_metrics(measured, decided, decisive, judge_name, bootstrap),
+        plots=_plots(measured, wins, decided["ppo", "sft"], bootstrap),
+        summaries=rows,
+        page=results.summaries_page(rows, decisive, judge_name),
+    )
+
+
+def _metrics(
+    measured: Measured, decided: dict[tuple[str, str], np.ndarray], decisive: str, judge_name: str, bootstrap: Bootstrap
+) -> dict:
+    sampled, greedy = measured.measures["sampled"], measured.measures["greedy"]
+    found = {name: means(values, bootstrap) for name, values in sampled.items()}
+    lengths = {name: values["length"] for name, values in sampled.items()}
+    kl = bootstrap.mean(measured.log_ratios)
+    with_intervals = {**found, "ppo_minus_sft": gains(sampled["ppo"], sampled["sft"], bootstrap)}
+    shown = dict.fromkeys(("reward", decisive))
+    return {
+        **{name: results.system_metrics(estimates) for name, estimates in found.items()},
+        "greedy": {name: results.system_metrics(means(greedy[name], bootstrap)) for name in POLICIES},
+        "kl": rounded(kl.value),
+        "win_rate": {"judge": judge_name, **results.win_rates(decided, lengths, bootstrap)},
+        "posts": len(measured.posts),
+        "intervals": {
+            "kl": kl.as_json(),
+            **{name: {key: e[key].as_json() for key in shown} for name, e in with_intervals.items()},
+        },
+    }
+
+
+def _plots(
+    measured: Measured, wins: dict[tuple[str, str, str, str], np.ndarray], decided: np.ndarray, bootstrap: Bootstrap
+) -> dict[str, list[dict]]:
+    sampled, greedy = measured.measures["sampled"], measured.measures["greedy"]
+    found = {name: means(values, bootstrap) for name, values in sampled.items()}
+    lengths = {(decoding, name): m["length"] for decoding, of in measured.measures.items() for name, m in of.items()}
+    subreddits = [post.get("subreddit") for post in measured.posts]
+    return {
+        "rewards": tables.histogram(sampled, "reward"),
+        "summary_lengths": tables.histogram(sampled, "length"),
+        "rouge": tables.rouge_rows(found),
+        "measures": tables.measure_rows(
+            sampled=found,
+            greedy={name: means(greedy[name], bootstrap) for name in POLICIES},
+            gained=gains(sampled["ppo"], sampled["sft"], bootstrap),
+            varieties={name: variety(summaries) for name, summaries in measured.summaries["sampled"].items()},
+        ),
+        "gold_parts": tables.gold_part_rows(found),
+        "facts": tables.fact_rows(found),
+        "win_rates": tables.win_rate_rows(wins, lengths, bootstrap),
+        "slices": tables.slice_rows(measured.post_tokens, subreddits, decided, bootstrap),
+        "frontier": measured.frontier,
+    }

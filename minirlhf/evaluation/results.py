@@ -1,0 +1,98 @@
+"""What the evaluate stage leaves behind: the metrics, and the summaries for machines and for readers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minirlhf.evaluation.bootstrap import Bootstrap, Estimate, rounded
+from minirlhf.evaluation.examples import choose
+from minirlhf.evaluation.measures import GOLD_PART, Measures
+from minirlhf.evaluation.rouge import MEASURES as ROUGE
+from minirlhf.evaluation.systems import Summaries
+from minirlhf.evaluation.winrate import length_controlled_win_rate
+
+SAMPLED, EXTREMES = 20, 10  # posts shown: drawn at random; of the largest gains, and again of the largest losses
+HEADLINE = ("reward", *ROUGE, "length", "ended", "gold", "judge")
+HEADINGS = {
+    "sample": "Drawn at random",
+    "gain": "Largest gains of PPO over SFT",
+    "loss": "Largest losses of PPO against SFT",
+}
+NAMES = {"reference": "author", "sft": "SFT", "ppo": "PPO"}
+
+
+def system_metrics(found: dict[str, Estimate]) -> dict:
+    """The plain numbers of one system in metrics/evaluate.json."""
+    metrics = {name: rounded(found[name].value) for name in HEADLINE if name in found}
+    parts = {name: estimate for name, estimate in found.items() if name.startswith(GOLD_PART)}
+    if parts:
+        metrics["gold_parts"] = {name.removeprefix(GOLD_PART): rounded(e.value) for name, e in parts.items()}
+    return metrics
+
+
+def win_rates(
+    wins: dict[tuple[str, str], np.ndarray], lengths: dict[str, np.ndarray], bootstrap: Bootstrap
+) -> dict[str, dict]:
+    """Win rates by one judge, `SYSTEM_vs_OTHER: {value, low, high}`, and the same with lengths matched."""
+    plain, controlled = {}, {}
+    for (system, against), won in wins.items():
+        key = f"{system}_vs_{against}"
+        plain[key] = bootstrap.mean(won).as_json()
+        difference = lengths[system] - lengths[against]
+        controlled[key] = length_controlled_win_rate(won, difference, bootstrap).as_json()
+    return {**plain, "length_controlled": controlled}
+
+
+def summary_rows(
+    posts: Sequence[dict], systems: dict[str, Summaries], measures: dict[str, Measures], judge: str, seed: int
+) -> list[dict]:
+    """One row a post for results/summaries.jsonl.
+
+    `post`, `shown` (sample, gain, loss or null), `gain` (PPO's score by the judge minus SFT's), then for each system
+    `{summary, ended, length, reward, rougeL, gold, judge}`.
+    """
+    gains = measures["ppo"][judge] - measures["sft"][judge]
+    shown = dict(choose(gains.tolist(), seed, SAMPLED, EXTREMES))
+    rows = []
+    for index, post in enumerate(posts):
+        row = {"post": post["prompt"], "shown": shown.get(index), "gain": rounded(gains[index])}
+        for name, summaries in systems.items():
+            row[name] = {"summary": summaries.texts[index].strip(), "ended": bool(summaries.ended[index])}
+            for measure in ("length", "reward", "rougeL", "gold", "judge"):
+                if measure in measures[name]:
+                    row[name][measure] = rounded(measures[name][measure][index])
+        rows.append(row)
+    return rows
+
+
+def summaries_page(rows: list[dict], judge: str, judge_name: str) -> str:
+    """The shown summaries as Markdown: the post, then a table of its summaries and their scores."""
+    columns = [judge] + [name for name in ("reward", "length") if name != judge]
+    titles = {"reward": "reward", "length": "tokens", judge: judge_name}
+    lines = [
+        "# Summaries before and after PPO",
+        "",
+        f"Of {len(rows)} held-out posts. Gains and losses are by this judge: {judge_name}. "
+        "Summaries were sampled at the training temperature. All of them: `summaries.jsonl`.",
+    ]
+    for kind, heading in HEADINGS.items():
+        chosen = [row for row in rows if row["shown"] == kind]
+        if kind != "sample":
+            chosen.sort(key=lambda row: -abs(row["gain"]))
+        lines += ["", f"## {heading}"] if chosen else []
+        for row in chosen:
+            lines += ["", *("> " + _escaped(line) for line in row["post"].split("\n") if line.strip()), ""]
+            lines += ["| | summary | " + " | ".join(titles[name] for name in columns) + " |"]
+            lines += ["| --- | --- |" + " ---: |" * len(columns)]
+            for system, name in NAMES.items():
+                cells = [f"{row[system][column]:.4g}" for column in columns]
+                lines += [f"| {name} | {_escaped(row[system]['summary'])} | " + " | ".join(cells) + " |"]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    text = " ".join(text.split())
+    for character in "\\`*_[]<>|#&~":
+        text = text.replace(character, "\\" + character)
+    return text

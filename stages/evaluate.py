@@ -1,0 +1,52 @@
+"""Compare the policy before and after PPO with the authors' summaries, on held-out posts.
+
+Summaries are sampled at the training temperature for the headline; greedy ones stand beside them.
+
+In:  prepared posts, the SFT model, the PPO model (and snapshots of its training), the reward model.
+Out: metrics/evaluate.json; plots/*.csv for the report; results/summaries.jsonl and .md (before and after).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
+
+from minirlhf.errors import UserError
+from minirlhf.files import read_jsonl, replace_file, write_csv, write_json, write_jsonl
+from minirlhf.params import load_params
+from minirlhf.stage import run, set_up
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--params", default="params.yaml")
+    parser.add_argument("--posts", type=Path, default=Path("data/prepared/posts"), help="folder of prepared posts")
+    parser.add_argument("--sft", default="models/sft")
+    parser.add_argument("--ppo", default="models/ppo")
+    parser.add_argument("--reward", default="models/reward")
+    parser.add_argument("--snapshots", type=Path, default=Path("models/snapshots"), help="of PPO, if any were kept")
+    parser.add_argument("--metrics", type=Path, default=Path("metrics/evaluate.json"))
+    parser.add_argument("--plots", type=Path, default=Path("plots"), help="folder for CSV files")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder for summaries")
+    args = parser.parse_args(argv)
+    params = load_params(args.params)
+    posts = read_jsonl(args.posts / "test.jsonl")
+    if not posts:
+        raise UserError(f"{args.posts / 'test.jsonl'}: no held-out posts to evaluate on")
+
+    set_up(params)
+    from minirlhf.evaluation.evaluator import evaluate
+    from minirlhf.evaluation.tables import COLUMNS
+
+    found = evaluate(posts, params, args.sft, args.ppo, args.reward, args.snapshots)
+    for name, rows in found.plots.items():
+        write_csv(args.plots / f"{name}.csv", rows, COLUMNS.get(name))
+    write_jsonl(args.results / "summaries.jsonl", found.summaries)
+    with replace_file(args.results / "summaries.md") as file:
+        file.write(found.page)
+    write_json(args.metrics, found.metrics)
+
+
+if __name__ == "__main__":
+    run(main)

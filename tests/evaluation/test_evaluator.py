@@ -1,0 +1,122 @@
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+
+from minirlhf.errors import UserError
+from minirlhf.evaluation import evaluator
+from minirlhf.evaluation.evaluator import evaluate, numbered_folders
+
+
+def letters(prompts, responses):
+    """A reward with a known answer: how many letters a summary has."""
+    return [float(sum(c.isalpha() for c in response)) for response in responses]
+
+
+@pytest.fixture(scope="module")
+def findings(tiny_models, world_posts, params):
+    """Run the evaluation; what it found is kept for equal arguments."""
+
+    @cache
+    def run(has_records=True, ppo="ppo", snapshots="nothing", judge=None):
+        fields = ("prompt", "completion") + ("subreddit", "record") * has_records
+        posts = [{field: post[field] for field in fields} for post in world_posts]
+        settings = params.model_dump(mode="json")
+        if judge:
+            function = {"kind": "function", "name": judge, "revision": None, "format": "concat"}
+            settings["evaluate"]["judge"] = function
+        chosen = type(params).model_validate_json(json.dumps(settings))
+        sft, ppo = str(tiny_models / "sft"), str(tiny_models / ppo)
+        return evaluate(posts, chosen, sft, ppo, "unused", tiny_models / snapshots)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluator, "load_reward", lambda *args: letters)
+        yield run
+
+
+def test_metrics_have_the_promised_numbers(findings, world_posts):
+    metrics = findings().metrics
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    for system in ("reference", "sft", "ppo"):
+        assert {"reward", "rouge1", "rouge2", "rougeL", "length", "gold"} <= metrics[system].keys()
+    assert metrics["reference"]["rouge1"] == 1.0
+    authors = np.mean(letters(None, [post["completion"] for post in world_posts]))
+    assert metrics["reference"]["reward"] == pytest.approx(authors, rel=1e-5)
+    assert metrics["win_rate"]["judge"] == "gold"
+    for pair in ("ppo_vs_sft", "ppo_vs_reference"):
+        rate = metrics["win_rate"][pair]
+        assert 0 <= rate["low"] <= rate["value"] <= rate["high"] <= 1
+    assert metrics["kl"] > 0 and metrics["posts"] == 24
+
+
+def test_every_number_of_a_summary_is_in_the_results(findings, world_posts):
+    found = findings()
+    rewards = [row["ppo"]["reward"] for row in found.summaries]
+    assert rewards == letters(None, [row["ppo"]["summary"] for row in found.summaries])
+    assert np.mean(rewards) == pytest.approx(found.metrics["ppo"]["reward"], rel=1e-5)
+    wins = [np.sign(row["ppo"]["gold"] - row["sft"]["gold"]) / 2 + 0.5 for row in found.summaries]
+    assert np.mean(wins) == pytest.approx(found.metrics["win_rate"]["ppo_vs_sft"]["value"], abs=1e-6)
+    assert [row["post"] for row in found.summaries] == [post["prompt"] for post in world_posts]
+
+
+def test_equal_policies_tie_everywhere(findings):
+    metrics = findings(ppo="sft").metrics
+    assert metrics["kl"] == pytest.approx(0, abs=1e-4)
+    assert metrics["win_rate"]["ppo_vs_sft"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert metrics["sft"] == metrics["ppo"]
+
+
+def test_the_same_run_gives_the_same_results(findings):
+    once = findings()
+    findings.cache_clear()
+    assert findings() == once
+
+
+def test_without_records_the_training_reward_decides_and_is_called_so(findings):
+    found = findings(has_records=False)
+    assert found.metrics["win_rate"]["judge"] == "training reward"
+    assert "gold" not in found.metrics["ppo"] and found.plots["gold_parts"] == []
+    assert {row["judge"] for row in found.plots["win_rates"]} == {"training reward"}
+    assert "training reward" in found.page
+
+
+def test_a_judge_of_ones_own_decides_on_real_text(findings, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("def shorter(prompts, responses):\n    return [-float(len(r)) for r in responses]\n")
+    found = findings(has_records=False, judge=f"{file}:shorter")
+    assert found.metrics["win_rate"]["judge"] == f"{file}:shorter"
+    assert found.metrics["ppo"]["judge"] < 0
+    assert {row["judge"] for row in found.plots["win_rates"]} == {f"{file}:shorter", "training reward"}
+
+
+def test_frontier_goes_from_sft_over_snapshots_to_ppo(findings, tiny_models):
+    (tiny_models / "kept").mkdir()
+    (tiny_models / "kept" / "update-3").symlink_to(tiny_models / "sft")
+    rows = findings(snapshots="kept").plots["frontier"]
+    best = [row for row in rows if row["method"] == "best-of-n"]
+    path = [row for row in rows if row["method"] == "ppo"]
+    assert [row["point"] for row in best] == [1, 2, 4]
+    assert [row["proxy"] for row in best] == sorted(row["proxy"] for row in best)
+    assert [row["point"] for row in path] == [0, 3, 160]
+    assert path[0]["kl"] == 0 and path[1]["kl"] == pytest.approx(0, abs=1e-3) and path[2]["kl"] > 0
+    assert path[0]["proxy"] == path[1]["proxy"]  # the snapshot is the SFT policy
+
+
+def test_examples_show_a_sample_and_the_extremes(findings):
+    found = findings()
+    shown = [row["shown"] for row in found.summaries if row["shown"]]
+    assert shown.count("sample") == 20
+    assert found.page.count("| author |") == len(shown)
+
+
+def test_models_that_are_missing_are_named(findings):
+    with pytest.raises(UserError, match="nowhere"):
+        findings(ppo="nowhere")
+
+
+def test_numbered_folders_are_found_by_their_number(tmp_path):
+    for name in ("update-10", "update-9", "other"):
+        (tmp_path / name).mkdir()
+    assert list(sorted(numbered_folders(tmp_path))) == [9, 10]
+    assert numbered_folders(tmp_path / "none") == {}
