@@ -64,16 +64,18 @@ def describe(tally: Tally) -> str:
 
 
 def summarize(tallies: Tallies) -> dict[str, Any]:
-    """The metrics: by source and split rows kept, cut and refused by reason, and token lengths of each column."""
+    """The metrics: by source and split rows kept, cut and refused by reason; by source token lengths in train."""
     return {
         what: {
-            split: {
-                "kept": tally.kept,
-                "truncated": tally.truncated,
-                "refused": dict(sorted(tally.refused.items())),
-                "tokens": {column: _quantiles(lengths) for column, lengths in tally.tokens.items()},
-            }
-            for split, tally in splits.items()
+            **{
+                split: {
+                    "kept": tally.kept,
+                    "truncated": tally.truncated,
+                    "refused": dict(sorted(tally.refused.items())),
+                }
+                for split, tally in splits.items()
+            },
+            "tokens": {column: _quantiles(lengths) for column, lengths in splits["train"].tokens.items()},
         }
         for what, splits in tallies.items()
     }

@@ -1,6 +1,9 @@
 import json
 
+import huggingface_hub
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from minirlhf.data.sources import Source, is_for_test
 from minirlhf.errors import UserError
@@ -43,6 +46,46 @@ def test_halves_follow_the_prompt_alone():
     row = next(row for n in range(99) if is_for_test(row := {"prompt": f"{n}", "completion": "a"}))
     assert is_for_test({"prompt": row["prompt"] + "\n", "chosen": "b"})
     assert not is_for_test("invalid_utf8") and not is_for_test({"prompt": 3}) and not is_for_test({})
+
+
+def test_a_hub_data_set_is_read_at_its_commit(tmp_path, monkeypatch, settings):
+    """openai/summarize_from_feedback: its comparisons, not the other part; test is half of validation."""
+    asked = []
+
+    def download(name, **options):
+        asked.append((name, options))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    for part, split in (("comparisons", "train"), ("comparisons", "validation"), ("axis", "validation")):
+        rows = [
+            {
+                "info": {"subreddit": "a", "title": part, "post": f"post {number}"},
+                "summaries": [{"text": " x"}, {"text": " y"}],
+                "choice": number % 2,
+            }
+            for number in range(20)
+        ]
+        (tmp_path / part / split).mkdir(parents=True)
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / part / split / "0000.parquet")
+    name = "openai/summarize_from_feedback"
+    data = DataParams(**settings["data"] | {"posts": "own", "comparisons": name})
+    source = Source("comparisons", data, {"kind": "hub", "name": name, "commit": "c"})
+    options = {"repo_type": "dataset", "revision": "c", "allow_patterns": ["comparisons/*"]}
+    assert asked == [(name, options)]
+    rows = [row for split in ("train", "validation", "test") for row in source.rows(split)]
+    assert len(rows) == 40 and all("TITLE: comparisons" in row["prompt"] for row in rows)
+    assert rows[1] | {"prompt": ""} == {"prompt": "", "chosen": " y", "rejected": " x"}
+
+
+def test_a_download_that_fails_is_one_line(monkeypatch, settings):
+    def download(name, **options):
+        raise OSError("cut\nin the middle")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    data = DataParams(**settings["data"] | {"posts": "a/b", "comparisons": "own"})
+    with pytest.raises(UserError, match=r"^a/b: cannot be downloaded \(cut\)$"):
+        Source("posts", data, {"kind": "hub", "name": "a/b", "commit": "c"})
 
 
 def test_the_embedded_world_makes_what_the_params_say(settings):
