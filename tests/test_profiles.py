@@ -1,10 +1,12 @@
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from minirlhf import cli
 from minirlhf.errors import UserError
+from minirlhf.params import load_params
 from minirlhf.profiles import use_profile
 
 
@@ -53,3 +55,11 @@ def test_unknown_and_invalid_profiles_are_refused(project):
     with pytest.raises(UserError, match="threads: missing"):
         use_profile("two")
     assert (project / "params.yaml").read_text() == before
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted(ROOT.glob("profiles/*.yaml"))], ids=lambda p: p.name)
+def test_shipped_settings_are_valid(path):
+    assert load_params(path)
