@@ -10,6 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":  # this folder is on the path then, and `import evaluate` would find this very file
+    sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
 from minirlhf.errors import UserError

@@ -154,13 +154,13 @@ class Evaluator:
             for n in sizes
         ]
 
-    def policy_row(self, update: int, policy_summaries: Summaries, sft: TrunkAndHead) -> dict:
+    def policy_row(self, episodes: int, policy_summaries: Summaries, sft: TrunkAndHead) -> dict:
         """The point of a policy on PPO's path, from its sampled summaries of the frontier's posts."""
         count = len(policy_summaries.texts)
         proxy = self.score(self.reward, self.prompts[:count], policy_summaries)
         gold = self.decisive(self.prompts[:count], policy_summaries, self.posts[:count])
-        kl = self.kl(policy_summaries, sft).mean() if update else 0.0
-        return tables.frontier_row("ppo", update, kl, self.bootstrap.mean(proxy), self.bootstrap.mean(gold))
+        kl = self.kl(policy_summaries, sft).mean() if episodes else 0.0
+        return tables.frontier_row("ppo", episodes, kl, self.bootstrap.mean(proxy), self.bootstrap.mean(gold))
 
 
 def evaluate(posts: list[dict], params: "Params", sft: str, ppo: str, reward: str, snapshots: Path) -> Findings:
@@ -169,8 +169,8 @@ def evaluate(posts: list[dict], params: "Params", sft: str, ppo: str, reward: st
     Args:
         posts: held-out rows of prompt and completion (and record, subreddit).
         sft, ppo, reward: folders of the models.
-        snapshots: folder of policies kept during PPO's training, one a subfolder whose name ends in the number of its
-            update; may be missing.
+        snapshots: folder of policies kept during PPO's training, one a subfolder whose name ends in the number of
+            its episodes; may be missing.
 
     Raises:
         UserError: a model is missing or does not fit, or a judge cannot be loaded.
@@ -221,13 +221,13 @@ def load_judge(params: "Params", device: str) -> RewardFunction | None:
 
 def path_of_ppo(evaluator: Evaluator, sft: TrunkAndHead, sampled: dict[str, Summaries], snapshots: Path) -> list[dict]:
     """Points from the SFT policy over PPO's snapshots, in order, to the policy delivered."""
-    count, updates = evaluator.frontier_count, evaluator.params.ppo.updates
+    count, episodes = evaluator.frontier_count, evaluator.params.ppo.episodes
     rows = [evaluator.policy_row(0, sampled["sft"].first(count), sft)]
-    for update, folder in sorted(numbered_folders(snapshots).items()):
-        if update < updates:
+    for point, folder in sorted(numbered_folders(snapshots).items()):
+        if point < episodes:
             drawn = evaluator.sample(evaluator.load(str(folder)), evaluator.params.ppo.temperature, count)
-            rows.append(evaluator.policy_row(update, drawn, sft))
-    return [*rows, evaluator.policy_row(updates, sampled["ppo"].first(count), sft)]
+            rows.append(evaluator.policy_row(point, drawn, sft))
+    return [*rows, evaluator.policy_row(episodes, sampled["ppo"].first(count), sft)]
 
 
 def numbered_folders(parent: Path) -> dict[int, Path]:

@@ -133,7 +133,7 @@ def slice_rows(
 
 
 def frontier_row(method: str, point: int, kl: float, proxy: Estimate, gold: Estimate | None) -> dict:
-    """One point of the frontier: `method, point (n, or update), kl, proxy and gold with their intervals`."""
+    """One point of the frontier: `method, point (n, or episodes), kl, proxy and gold with their intervals`."""
     row = {"method": method, "point": point, "kl": rounded(kl)}
     for name, estimate in (("proxy", proxy), ("gold", gold)):
         numbers = estimate.as_json() if estimate else {"value": None, "low": None, "high": None}

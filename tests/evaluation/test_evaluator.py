@@ -92,13 +92,13 @@ def test_a_judge_of_ones_own_decides_on_real_text(findings, tmp_path):
 
 def test_frontier_goes_from_sft_over_snapshots_to_ppo(findings, tiny_models):
     (tiny_models / "kept").mkdir()
-    (tiny_models / "kept" / "update-3").symlink_to(tiny_models / "sft")
+    (tiny_models / "kept" / "episodes-0000320").symlink_to(tiny_models / "sft")
     rows = findings(snapshots="kept").plots["frontier"]
     best = [row for row in rows if row["method"] == "best-of-n"]
     path = [row for row in rows if row["method"] == "ppo"]
     assert [row["point"] for row in best] == [1, 2, 4]
     assert [row["proxy"] for row in best] == sorted(row["proxy"] for row in best)
-    assert [row["point"] for row in path] == [0, 3, 160]
+    assert [row["point"] for row in path] == [0, 320, 10240]
     assert path[0]["kl"] == 0 and path[1]["kl"] == pytest.approx(0, abs=1e-3) and path[2]["kl"] > 0
     assert path[0]["proxy"] == path[1]["proxy"]  # the snapshot is the SFT policy
 
@@ -116,7 +116,7 @@ def test_models_that_are_missing_are_named(findings):
 
 
 def test_numbered_folders_are_found_by_their_number(tmp_path):
-    for name in ("update-10", "update-9", "other"):
+    for name in ("episodes-10", "episodes-9", "other"):
         (tmp_path / name).mkdir()
     assert list(sorted(numbered_folders(tmp_path))) == [9, 10]
     assert numbered_folders(tmp_path / "none") == {}

@@ -9,12 +9,21 @@ from minirlhf.errors import UserError
 from minirlhf.files import read_csv, read_json, read_jsonl, write_jsonl
 from stages import evaluate
 
+ROOT = Path(__file__).parents[2]
 PLOTS = ("rewards", "summary_lengths", "rouge", "measures", "gold_parts", "facts", "win_rates", "slices", "frontier")
+
+
+def test_the_library_evaluate_is_not_taken_for_the_stage_of_that_name():
+    """`python stages/evaluate.py` puts stages/ on the path, where `import evaluate` would find the stage itself."""
+    code = "import runpy, sys\nsys.path[0] = 'stages'\nsys.argv = ['x', '--help']\n"
+    code += "try: runpy.run_path('stages/evaluate.py', run_name='__main__')\nexcept SystemExit: pass\n"
+    code += "import evaluate; print(evaluate.Metric.__name__)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).endswith("\nMetric\n")
 
 
 def test_help_is_quick_and_imports_no_torch():
     code = "import sys, stages.evaluate as e\ntry: e.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
-    printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=Path(__file__).parents[2])
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
     assert printed.startswith("usage:") and printed.endswith("False\n")
 
 
