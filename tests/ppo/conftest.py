@@ -9,9 +9,9 @@ VOCABULARY = 32
 EOS = VOCABULARY - 1
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Words w0 .. w30 and <eos>; the padding token is EOS, as with GPT-2."""
-    words = [f"w{index}" for index in range(EOS)] + ["<eos>"]
+def make_tokenizer(vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    """Words w0, w1, ... and, last, <eos>; the padding token is EOS, as with GPT-2."""
+    words = [f"w{index}" for index in range(vocabulary - 1)] + ["<eos>"]
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>")

@@ -1,0 +1,132 @@
+"""The gradient that an update takes: right, and the same however the batch is split."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from minirlhf.ppo import PPOConfig, PPOTrainer
+from minirlhf.ppo.advantages import compute_targets
+from minirlhf.ppo.losses import policy_losses, value_losses
+from minirlhf.ppo.model import Sequences
+from minirlhf.ppo.optimization import SUMS, minibatch_gradient
+from tests.ppo.conftest import count_w7, make_policy
+
+SETTINGS = dict(episodes=16, batch_size=16, max_new_tokens=8, temperature=0.7, kl_coef=0.1)
+
+
+def make_trainer(tokenizer, prompts, **changes):
+    config = PPOConfig(**{**SETTINGS, **changes})
+    trainer = PPOTrainer(config, make_policy(), tokenizer, count_w7, prompts, device="cpu")
+    torch.manual_seed(5)
+    with torch.no_grad():  # a critic that says something, so that values and their gradients are not all 0
+        trainer.models.value_head.weight.normal_(std=0.2)
+    return trainer
+
+
+def moved(trainer):
+    """A trajectory and its targets, with the policy and critic moved on since: ratios other than 1, both clips at work."""
+    trajectory = trainer.rollout()
+    targets = compute_targets(trajectory, trainer.config, trainer.kl_coef)
+    torch.manual_seed(6)
+    with torch.no_grad():
+        for _, parameter in trainer.models.named_trainable():
+            parameter.add_(torch.randn_like(parameter), alpha=0.02)
+    return trajectory, targets
+
+
+def gradient(trainer, trajectory, targets, **changes):
+    config = trainer.config.model_copy(update=changes)
+    trainer.optimizer.zero_grad()
+    sums, tokens, _ = minibatch_gradient(
+        trainer.models, trajectory, targets, list(range(16)), config, trainer.processes
+    )
+    gradients = [parameter.grad.flatten() for _, parameter in trainer.models.named_trainable()]
+    return dict(zip(SUMS, (sums / tokens).tolist(), strict=True)), torch.cat(gradients).clone()
+
+
+@pytest.mark.parametrize("critic", ["shared", "separate"])
+def test_however_a_batch_is_split_the_gradient_agrees(tokenizer, prompts, critic):
+    trainer = make_trainer(tokenizer, prompts, critic=critic)
+    trajectory, targets = moved(trainer)
+    assert len(set(trajectory.response_length.tolist())) > 1  # a mean of means would show
+    whole, expected = gradient(trainer, trajectory, targets, micro_batch_size=16)
+    assert 0 < whole["clip_fraction"] < 1 and 0 < whole["value_clip_fraction"] < 1
+    for size in (1, 3, 8):
+        statistics, gradients = gradient(trainer, trajectory, targets, micro_batch_size=size)
+        assert statistics == pytest.approx(whole, rel=1e-5, abs=1e-7)
+        assert (gradients - expected).norm() <= 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("critic", ["shared", "separate"])
+def test_ratio_is_1_on_the_first_minibatch(tokenizer, prompts, critic):
+    """Defect 10: what is sampled (left padding, key-value cache) is what the loss differentiates (right padding)."""
+    trainer = make_trainer(tokenizer, prompts, critic=critic, micro_batch_size=3)
+    assert trainer.update()["ratio_error"] < 1e-5
+
+
+@pytest.mark.parametrize("critic", ["shared", "separate"])
+def test_values_of_the_rollout_are_those_of_the_update(tokenizer, prompts, critic):
+    trainer = make_trainer(tokenizer, prompts, critic=critic)
+    trajectory = trainer.rollout()
+    batch = Sequences.pack(trajectory.prompt_ids, trajectory.response_ids, "cpu")
+    _, values = trainer.models.forward(batch, 0.7)
+    assert values.abs().mean() > 0.05
+    torch.testing.assert_close(trajectory.values[trajectory.response_mask], values.detach(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("critic", ["shared", "separate"])
+def test_finite_differences_of_the_whole_loss(tokenizer, prompts, critic):
+    """In float64: the gradient along random directions against (loss(+h) - loss(-h)) / 2h, the loss written out anew."""
+    trainer = make_trainer(tokenizer, prompts, critic=critic, micro_batch_size=5)
+    trajectory, targets = moved(trainer)
+    for module in (trainer.models.policy.model, trainer.models.critic_trunk, trainer.models.value_head):
+        if module is not None:
+            module.double()
+    double = {
+        field.name: value.double()
+        for record in (trajectory, targets)
+        for field in dataclasses.fields(record)
+        if isinstance(value := getattr(record, field.name), torch.Tensor) and value.is_floating_point()
+    }
+    trajectory = dataclasses.replace(trajectory, **{k: v for k, v in double.items() if hasattr(trajectory, k)})
+    targets = dataclasses.replace(targets, **{k: v for k, v in double.items() if hasattr(targets, k)})
+    mask, config = trajectory.response_mask, trainer.config
+    batch = Sequences.pack(trajectory.prompt_ids, trajectory.response_ids, "cpu")
+
+    def loss():
+        with torch.no_grad():
+            logprobs, values = trainer.models.forward(batch, config.temperature)
+        policy = policy_losses(logprobs, trajectory.logprobs[mask], targets.advantages[mask], config.clip_range)
+        value = value_losses(values, trajectory.values[mask], targets.returns[mask], config.value_clip_range)
+        return float(policy.mean() + config.value_coef * value.mean())
+
+    _, gradients = gradient(trainer, trajectory, targets)
+    parameters = [parameter for _, parameter in trainer.models.named_trainable()]
+    step = 1e-6
+    for seed in range(4):
+        torch.manual_seed(seed)
+        direction = [torch.randn_like(parameter) for parameter in parameters]
+
+        def move(size, direction=direction):
+            with torch.no_grad():
+                for parameter, along in zip(parameters, direction, strict=True):
+                    parameter.add_(along, alpha=size)
+
+        move(step)
+        above = loss()
+        move(-2 * step)
+        below = loss()
+        move(step)
+        expected = (above - below) / (2 * step)
+        actual = float(gradients @ torch.cat([along.flatten() for along in direction]))
+        assert actual == pytest.approx(expected, rel=1e-5)
+
+
+def test_bf16_ratio_is_near_1(tokenizer, prompts):
+    """Not to rounding of fp32: sampling and update round differently. docs/ppo.md says what is seen."""
+    config = PPOConfig(**SETTINGS)
+    trainer = PPOTrainer(config, make_policy(), tokenizer, count_w7, prompts, device="cpu", precision="bf16")
+    row = trainer.update()
+    assert row["ratio_error"] < 0.1
+    assert trainer.models.policy.model.lm_head.weight.dtype == torch.float32
