@@ -1,0 +1,115 @@
+"""The reward model: train one from the SFT model on comparisons, or take a pretrained one as it is.
+
+In the embedded world summaries sampled from the SFT model are compared by its simulated annotators first, and saved
+as data; the reward model trains on these and on the given comparisons.
+
+In:  prepared posts and comparisons, the SFT model (or the name of a pretrained reward model in the params).
+Out: models/reward (a model, or the name of one; its normalisation), data/collected (comparisons of candidates),
+     metrics/reward.json (accuracy on held-out comparisons), plots/reward.csv, plots/calibration.csv.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
+
+from minirlhf.files import read_json, read_jsonl, replace_folder, write_csv, write_json, write_jsonl
+from minirlhf.params import Params, load_params
+from minirlhf.stage import run, set_up
+
+NORMALISING_POSTS = 500  # reference summaries that are to score 0 on average
+HELD_OUT_POSTS = 100  # of validation and test, for which candidates are compared too
+SPLITS = ("train", "validation", "test")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--params", default="params.yaml")
+    parser.add_argument("--sources", type=Path, default=Path("data/sources"), help="folder of the sources' notes")
+    parser.add_argument("--posts", type=Path, default=Path("data/prepared/posts"), help="folder of prepared posts")
+    parser.add_argument("--comparisons", type=Path, default=Path("data/prepared/comparisons"))
+    parser.add_argument("--sft", type=Path, default=Path("models/sft"), help="folder of the SFT model")
+    parser.add_argument("--output", type=Path, default=Path("models/reward"))
+    parser.add_argument("--collected", type=Path, default=Path("data/collected"), help="folder for new comparisons")
+    parser.add_argument("--metrics", type=Path, default=Path("metrics/reward.json"))
+    parser.add_argument("--curves", type=Path, default=Path("plots/reward.csv"))
+    parser.add_argument("--calibration", type=Path, default=Path("plots/calibration.csv"))
+    args = parser.parse_args(argv)
+    params = load_params(args.params)
+    posts = {split: read_jsonl(args.posts / f"{split}.jsonl") for split in SPLITS}
+    given = {split: read_jsonl(args.comparisons / f"{split}.jsonl") for split in SPLITS}
+
+    set_up(params)
+    from minirlhf import models, reward_quality
+    from minirlhf.rewards.model import RewardModel
+    from minirlhf.training import last_logged
+
+    device = models.choose_device(params.device)
+    collected = collect(args.sft, posts, params, device)
+    metrics: dict[str, float] = {}
+    with replace_folder(args.output) as folder:
+        if params.reward.pretrained is None:
+            rows = {split: given[split] + collected.get(split, []) for split in SPLITS}
+            history = train(args.sft, rows, params, folder)
+            metrics["reward_train_loss"] = last_logged(history, "train_loss")
+            note: dict = {"format": "concat"}
+        else:
+            history = [dict.fromkeys(("step", "train_loss", "eval_loss", "eval_accuracy"))]  # nothing was trained
+            source = read_json(args.sources / "reward.json")
+            note = {"model": params.reward.pretrained, "revision": source.get("commit"), "format": params.reward.format}
+        write_json(folder / "reward.json", note)
+        reward = RewardModel.load(folder, device=device, precision=params.precision)
+        references = posts["train"][:NORMALISING_POSTS]
+        note["mean"] = reward_quality.mean_score(reward, references)
+        write_json(folder / "reward.json", note)
+
+    margins = {"given": reward_quality.comparison_margins(reward, given["test"])}
+    if collected:
+        margins["collected"] = reward_quality.comparison_margins(reward, collected["test"])
+    everything = [margin for each in margins.values() for margin in each]
+    metrics |= {f"reward_accuracy_{name}": round(reward_quality.accuracy(each), 6) for name, each in margins.items()}
+    metrics["reward_accuracy"] = round(reward_quality.accuracy(everything), 6)
+    metrics["reward_test_loss"] = round(reward_quality.preference_loss(everything), 6)
+    for split, comparisons in collected.items():
+        write_jsonl(args.collected / f"{split}.jsonl", comparisons)
+    write_csv(args.curves, history)
+    write_csv(args.calibration, reward_quality.calibration(everything))
+    write_json(args.metrics, metrics)
+
+
+def collect(sft: Path, posts: dict[str, list[dict]], params: Params, device: str) -> dict[str, list[dict]]:
+    """Comparisons of summaries that the SFT model writes, by split; none where there are no annotators to ask."""
+    if params.reward.candidates == 0:
+        return {}
+    from minirlhf import models
+    from minirlhf.candidates import collect_comparisons
+
+    policy, tokenizer = models.load_policy(str(sft)).to(device), models.load_tokenizer(str(sft))
+    collected, first_episode = {}, 0
+    for split in SPLITS:
+        chosen = posts[split][: params.reward.candidate_posts if split == "train" else HELD_OUT_POSTS]
+        collected[split] = collect_comparisons(policy, tokenizer, chosen, params, first_episode)
+        first_episode += len(chosen) * params.reward.candidates
+    return collected
+
+
+def train(sft: Path, rows: dict[str, list[dict]], params: Params, folder: Path) -> list[dict]:
+    """Train a reward model from the SFT model, write it into `folder`, and return the history."""
+    import torch
+
+    from minirlhf import models
+    from minirlhf.reward_model import train_reward_model
+
+    torch.manual_seed(params.seed)  # of the new head
+    model, tokenizer = models.load_reward_model(str(sft), num_labels=1), models.load_tokenizer(str(sft))
+    with tempfile.TemporaryDirectory() as scratch:
+        history = train_reward_model(model, tokenizer, rows["train"], rows["validation"], params, scratch)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return history
+
+
+if __name__ == "__main__":
+    run(main)
