@@ -25,7 +25,7 @@ def make_trainer(tokenizer, prompts, **changes):
 
 
 def moved(trainer):
-    """A trajectory and its targets, with the policy and critic moved on since: ratios other than 1, both clips at work."""
+    """A trajectory and its targets; policy and critic have moved on since, so ratios are not 1 and both clips work."""
     trajectory = trainer.rollout()
     targets = compute_targets(trajectory, trainer.config, trainer.kl_coef)
     torch.manual_seed(6)
@@ -77,7 +77,7 @@ def test_values_of_the_rollout_are_those_of_the_update(tokenizer, prompts, criti
 
 @pytest.mark.parametrize("critic", ["shared", "separate"])
 def test_finite_differences_of_the_whole_loss(tokenizer, prompts, critic):
-    """In float64: the gradient along random directions against (loss(+h) - loss(-h)) / 2h, the loss written out anew."""
+    """In float64: the gradient along random directions against (loss(+h) - loss(-h)) / 2h, the loss written anew."""
     trainer = make_trainer(tokenizer, prompts, critic=critic, micro_batch_size=5)
     trajectory, targets = moved(trainer)
     for module in (trainer.models.policy.model, trainer.models.critic_trunk, trainer.models.value_head):

@@ -55,7 +55,7 @@ def response_logprobs(model, prompt_ids: list[int], responses: list[list[int]]) 
 
 @torch.no_grad()
 def objective(model, reference, tokenizer, beta: float) -> tuple[float, float, float]:
-    """J of the model, of the reference, and of the optimum, J = expected reward - beta KL, summed over all responses."""
+    """J = expected reward - beta KL of the model, of the reference and of the optimum, summed over all responses."""
     responses = all_responses()
     sums = [0.0, 0.0, 0.0]
     for prompt in PROMPTS:

@@ -1,8 +1,8 @@
 """Ours against the recorded numbers of TRL 1.12.0's PPOTrainer (tests/fixtures/record_trl_ppo.py).
 
-Equal to 1e-5 where every response fills the length limit. Where one ends earlier, TRL differs in two ways, on purpose
-not repeated here, and both are pinned down below: it puts the score one position after EOS (TRL #1893, #3750, #5338), and
-its value loss counts that position too.
+Equal to 1e-5 where every response fills the length limit. Where one ends earlier, TRL differs in two ways that are not
+repeated here, and both are pinned down below: it puts the score one position after EOS (TRL #1893, #3750, #5338),
+and its value loss counts that position too.
 """
 
 import json
