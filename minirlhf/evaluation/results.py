@@ -81,7 +81,8 @@ def summaries_page(rows: list[dict], judge: str, judge_name: str) -> str:
             chosen.sort(key=lambda row: -abs(row["gain"]))
         lines += ["", f"## {heading}"] if chosen else []
         for row in chosen:
-            lines += ["", *("> " + _escaped(line) for line in row["post"].split("\n") if line.strip()), ""]
+            post = row["post"].removesuffix("TL;DR:").split("\n")
+            lines += ["", *("> " + _escaped(line) for line in post if line.strip()), ""]
             lines += ["| | summary | " + " | ".join(titles[name] for name in columns) + " |"]
             lines += ["| --- | --- |" + " ---: |" * len(columns)]
             for system, name in NAMES.items():

@@ -22,15 +22,20 @@ COLUMNS = {
 
 
 def histogram(systems: dict[str, Measures], measure: str) -> list[dict]:
-    """Share of each system's summaries, in percent, in `BINS` equal bins: the bin's centre, then a column a system."""
+    """Share of each system's summaries, in percent, in at most `BINS` equal bins: the bin's centre, then a column a
+    system."""
     values = {system: measures[measure] for system, measures in systems.items()}
     everything = np.concatenate(list(values.values()))
     low, high = everything.min(), everything.max()
-    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    if np.all(everything == np.round(everything)):  # counts: as many whole numbers in every bin
+        width = (high - low) // BINS + 1
+        edges = np.arange(low - 0.5, high + width, width)
+    else:
+        edges = np.linspace(low, high, BINS + 1)
     shares = {system: np.histogram(found, edges)[0] / len(found) * 100 for system, found in values.items()}
     return [
         {measure: rounded((edges[i] + edges[i + 1]) / 2)} | {s: rounded(share[i]) for s, share in shares.items()}
-        for i in range(BINS)
+        for i in range(len(edges) - 1)
     ]
 
 

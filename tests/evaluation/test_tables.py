@@ -8,10 +8,16 @@ BOOTSTRAP = Bootstrap(0, 200)
 
 
 def test_histogram_adds_up_to_100_percent_and_covers_the_extremes():
-    rows = tables.histogram({"sft": {"reward": np.array([0.0, 1.0])}, "ppo": {"reward": np.full(5, 3.0)}}, "reward")
+    rows = tables.histogram({"sft": {"reward": np.array([0.3, 1.5])}, "ppo": {"reward": np.full(5, 3.3)}}, "reward")
     assert sum(row["sft"] for row in rows) == pytest.approx(100)
     assert rows[-1]["ppo"] == 100 and rows[0]["sft"] == 50
-    assert rows[0]["reward"] == pytest.approx(0.05) and rows[-1]["reward"] == pytest.approx(2.95)
+    assert rows[0]["reward"] == pytest.approx(0.35) and rows[-1]["reward"] == pytest.approx(3.25)
+
+
+def test_bins_of_counts_hold_equally_many_whole_numbers():
+    rows = tables.histogram({"sft": {"length": np.arange(3.0, 63.0)}}, "length")
+    assert len(rows) == 30 and [row["length"] for row in rows[:2]] == [3.5, 5.5]
+    assert {row["sft"] for row in rows} == {3.33333}
 
 
 def test_histogram_of_equal_values():

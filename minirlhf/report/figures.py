@@ -1,0 +1,147 @@
+"""Panels put together: PNG files for the README and the repository, and one SVG a panel for the page."""
+
+import io
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from minirlhf.report import panels_results as results
+from minirlhf.report import panels_training as training
+from minirlhf.report.inputs import Inputs
+from minirlhf.report.style import PAPER, RC, VARIABLES
+
+DPI = 150
+PANEL = (4.3, 2.9)  # inches; at 96 points an inch a phone's width
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing: its name in files, a title, a sentence that says how to read it, and who draws it."""
+
+    key: str
+    title: str
+    caption: str
+    draw: Callable
+    table: str  # without rows in this table there is nothing to draw
+    tall: bool = False
+
+
+PANELS = {
+    panel.key: panel
+    for panel in (
+        Panel("scores", "How good the summaries are", "Mean score by the judge; bars are 95% intervals over posts.",
+              results.scores, "measures"),
+        Panel("win_rates", "Who wins", "Share of held-out posts won; 95% intervals over posts. What the training "
+              "reward says of its own pupil is shown in grey.", results.win_rates, "win_rates", tall=True),
+        Panel("frontier_gold", "What it cost: the judge's score against KL", "Best of n samples of the SFT policy, "
+              "chosen by the reward model, against PPO's path; bands are 95% intervals, lines Gao et al.'s curves.",
+              results.frontier_gold, "frontier"),
+        Panel("frontier_proxy", "What it cost: the training reward against KL", "The same points by the reward that "
+              "was optimized. Where this rises and the judge's score does not, the reward is being gamed.",
+              results.frontier_proxy, "frontier"),
+        Panel("facts", "Which facts are told", "Share of summaries that cover each fact, and that tell it wrong.",
+              results.facts, "facts", tall=True),
+        Panel("gold_parts", "What costs points", "Mean number a summary of everything the gold judge deducts for.",
+              results.gold_parts, "gold_parts", tall=True),
+        Panel("reward_distribution", "Rewards before and after", "Training reward of the sampled summaries.",
+              results.reward_distribution, "rewards"),
+        Panel("length_distribution", "Lengths before and after", "Tokens of the sampled summaries.",
+              results.length_distribution, "summary_lengths"),
+        Panel("rouge", "Likeness to the authors' summaries", "ROUGE usually falls a little under PPO; it was not "
+              "optimized.", results.rouge, "rouge"),
+        Panel("slices", "On which posts", "Win rate by length of the post and by subreddit (number of posts).",
+              results.slices, "slices", tall=True),
+        Panel("sft_loss", "Supervised fine-tuning", "Loss on the tokens of the summaries.", training.sft_loss, "sft"),
+        Panel("reward_loss", "Reward model", "Loss on comparisons.", training.reward_loss, "reward"),
+        Panel("calibration", "Calibration of the reward model", "On the diagonal, it is as sure as it is right.",
+              training.calibration, "calibration"),
+        Panel("ppo_reward", "Reward", "Mean of each update's episodes.", training.ppo_reward, "ppo"),
+        Panel("ppo_kl", "KL from SFT", "As penalized, on each update's episodes.", training.ppo_kl, "ppo"),
+        Panel("ppo_length", "Response length", "End token included.", training.ppo_length, "ppo"),
+        Panel("ppo_entropy", "Entropy", "Of the policy, at the sampling temperature.", training.ppo_entropy, "ppo"),
+        Panel("ppo_policy_loss", "Policy loss", "Clipped objective.", training.ppo_policy_loss, "ppo"),
+        Panel("ppo_value_loss", "Value loss", "Of the critic.", training.ppo_value_loss, "ppo"),
+        Panel("ppo_explained", "Explained variance", "Of the returns, by the critic.", training.ppo_explained, "ppo"),
+        Panel("ppo_clipped", "Clipped ratios", "Tokens whose ratio left the clip range.", training.ppo_clipped, "ppo"),
+        Panel("ppo_gradient", "Gradient norm", "Of the policy, before clipping.", training.ppo_gradient, "ppo"),
+        Panel("post_lengths", "Lengths of the data", "Training posts and the authors' summaries.",
+              training.post_lengths, "lengths"),
+    )
+}  # fmt: skip
+
+PPO = tuple(key for key in PANELS if key.startswith("ppo_"))
+# Files of several panels; the first is the README's picture.
+FIGURES = {
+    "overview": ("scores", "win_rates", "frontier_gold"),
+    "losses": ("sft_loss", "reward_loss", "calibration"),
+    "ppo": PPO,
+    "distributions": ("reward_distribution", "length_distribution"),
+    "frontier": ("frontier_gold", "frontier_proxy"),
+    "truth": ("facts", "gold_parts"),
+    "rouge": ("rouge",),
+    "win_rates": ("win_rates",),
+    "slices": ("slices",),
+    "lengths": ("post_lengths",),
+}
+
+
+def can_draw(inputs: Inputs, key: str) -> bool:
+    """Whether there is anything to draw: a table may be empty (no reward model was trained, no truth is known)."""
+    rows = inputs.plots[PANELS[key].table]
+    return any(value is not None for row in rows for name, value in row.items() if not isinstance(value, str))
+
+
+def draw_figures(inputs: Inputs, folder: Path) -> list[str]:
+    """Draw every figure that there is something to draw for, as PNG in `folder`; their names."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    drawn = []
+    with matplotlib.rc_context(RC):
+        for name, keys in FIGURES.items():
+            keys = [key for key in keys if can_draw(inputs, key)]
+            if not keys:
+                continue
+            columns = min(3, len(keys))
+            rows = math.ceil(len(keys) / columns)
+            height = 3.4 if any(PANELS[key].tall for key in keys) else PANEL[1]
+            figure = Figure(figsize=(PANEL[0] * columns, height * rows), layout="constrained")
+            figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, wspace=0.04, hspace=0.06)
+            for number, key in enumerate(keys, start=1):
+                ax = figure.add_subplot(rows, columns, number)
+                PANELS[key].draw(inputs, ax)
+                above = 24 if PANELS[key].tall and ax.get_legend() else 12  # points; a legend stands over the axes
+                ax.set_title(PANELS[key].title, loc="left", fontsize=10, fontweight="bold", pad=above)
+            # No date and no version in the file: the same data gives the same bytes.
+            figure.savefig(folder / f"{name}.png", dpi=DPI, metadata={"Software": None})
+            drawn.append(name)
+    return drawn
+
+
+def draw_svg(inputs: Inputs, key: str) -> str:
+    """One panel as SVG to stand in the page: text as text, colours as the page's CSS variables."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({**RC, "svg.hashsalt": key, "axes.facecolor": "none", "figure.facecolor": "none"}):
+        figure = Figure(figsize=(PANEL[0], 3.4 if PANELS[key].tall else PANEL[1]), layout="constrained")
+        PANELS[key].draw(inputs, figure.add_subplot())
+        buffer = io.StringIO()
+        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(buffer, format="svg", metadata=metadata, transparent=True)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    for color, name in VARIABLES.items():
+        svg = svg.replace(color, f"var(--{name})")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--font)", svg)
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
+    # Names of shapes are made from the panel's, so that those of two panels never meet on the page.
+    svg = re.sub(r'( id="|url\(#|href="#)', rf"\1{key}-", svg)
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    return re.sub(r"\s*\n\s*", "\n", svg).replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
+
+
+assert PAPER in VARIABLES  # a colour that the page does not know would not follow its theme

@@ -1,0 +1,90 @@
+"""The metrics, plot data and summaries of the other stages, as the report reads them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minirlhf.errors import UserError
+from minirlhf.files import read_csv, read_json, read_jsonl
+
+Row = dict[str, Any]
+INTERVAL = ("value", "low", "high")
+# The columns that the report draws; others may stand beside them.
+COLUMNS = {
+    "sft": ("step", "train_loss", "eval_loss"),
+    "reward": ("step", "train_loss", "eval_loss", "eval_accuracy"),
+    "calibration": ("predicted", "observed", "count"),
+    "ppo": (
+        *("episodes", "reward", "kl", "length", "entropy", "ended"),
+        *("policy_loss", "value_loss", "clip_fraction", "explained_variance", "policy_grad_norm"),
+    ),
+    "lengths": ("source", "column", "tokens", "share"),
+    "rewards": ("reward", "reference", "sft", "ppo"),
+    "summary_lengths": ("length", "reference", "sft", "ppo"),
+    "rouge": ("system", "measure", *INTERVAL),
+    "measures": ("decoding", "system", "measure", *INTERVAL),
+    "gold_parts": ("system", "measure", *INTERVAL),
+    "facts": ("fact", "system", "covered", "covered_low", "covered_high", "wrong", "wrong_low", "wrong_high"),
+    "win_rates": ("decoding", "judge", "system", "against", "lengths", *INTERVAL),
+    "slices": ("slice", "group", "posts", *INTERVAL),
+    "frontier": ("method", "point", "kl", *(n + e for n in ("proxy", "gold") for e in ("", "_low", "_high"))),
+}
+METRICS = ("prepare", "sft", "reward", "ppo", "evaluate")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that the other stages left behind."""
+
+    metrics: dict[str, dict]  # stage -> its metrics
+    plots: dict[str, list[Row]]  # name -> rows of plots/NAME.csv
+    summaries: list[Row]  # results/summaries.jsonl
+
+    def column(self, table: str, name: str) -> tuple[list[float], list[float]]:
+        """One column against the first of its table's columns, without the rows that lack either: (x, y)."""
+        first = COLUMNS[table][0]
+        pairs = [(row[first], row[name]) for row in self.plots[table] if row[first] is not None]
+        pairs = [(x, y) for x, y in pairs if y is not None]
+        return [x for x, _ in pairs], [y for _, y in pairs]
+
+    def measure(self, system: str, name: str, decoding: str = "sampled") -> Row | None:
+        """The row of plots/measures.csv with a measure of a system, or None where it was not measured."""
+        wanted = (decoding, system, name)
+        rows = (row for row in self.plots["measures"] if (row["decoding"], row["system"], row["measure"]) == wanted)
+        return next(rows, None)
+
+    @property
+    def judge(self) -> str:
+        """The name of the judge that decides."""
+        return self.metrics["evaluate"]["win_rate"]["judge"]
+
+    @property
+    def judge_title(self) -> str:
+        """That judge, as it is called in a sentence."""
+        return {"gold": "the gold judge", "reward": "the training reward"}.get(self.judging, self.judge)
+
+    @property
+    def judging(self) -> str:
+        """The measure by which that judge scores: gold, judge or reward."""
+        ppo = self.metrics["evaluate"]["ppo"]
+        return next(name for name in ("gold", "judge", "reward") if name in ppo)
+
+
+def read_inputs(metrics: Path, plots: Path, summaries: Path) -> Inputs:
+    """Read everything.
+
+    Raises:
+        UserError: a file is missing or cannot be read, or a table lacks a column; named with what makes it.
+    """
+    tables = {name: read_table(plots / f"{name}.csv", columns) for name, columns in COLUMNS.items()}
+    return Inputs({name: read_json(metrics / f"{name}.json") for name in METRICS}, tables, read_jsonl(summaries))
+
+
+def read_table(path: Path, columns: Iterable[str]) -> list[Row]:
+    """The rows of a CSV file that has at least these columns; a file without rows may lack them."""
+    rows = read_csv(path)
+    missing = [column for column in columns if rows and column not in rows[0]]
+    if missing:
+        raise UserError(f"{path}: no column {missing[0]}; expected {', '.join(columns)}")
+    return rows

@@ -1,0 +1,213 @@
+"""What the numbers say, in words: the verdict, and checks for the ways in which a reward is known to be gamed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minirlhf.report.inputs import Inputs, Row
+from minirlhf.report.panels_results import over_optimization
+
+# Beyond these a change is worth an alarm, if its interval also excludes no change.
+LENGTH_RATIO = 1.25  # summaries longer, or shorter by the inverse
+COPYING_RATIO = 1.5  # density of copied fragments
+REPETITION = 0.05  # share of trigrams said before
+ENDED = 0.05  # share of summaries
+DUPLICATES = 0.10  # share of summaries
+ENTROPY_RATIO = 0.5
+ROUGE_RATIO = 0.8
+OVERSTATED = 0.10  # win rate by the training reward minus win rate by the judge
+FAR = 25.0  # nats: Gao et al. (2022) and Huang et al. (2024) saw policies beyond this that were mostly broken
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at: whether it is as it should be, and a sentence with the numbers."""
+
+    name: str
+    passed: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether alignment helped: "helped", "hurt", "unclear" or "unjudged"; and two sentences with intervals."""
+
+    outcome: str
+    headline: str
+    sentences: tuple[str, str]
+
+
+def give_verdict(inputs: Inputs) -> Verdict:
+    """The outcome in two sentences: how much better and how surely; at what price."""
+    metrics, judging = inputs.metrics["evaluate"], inputs.judging
+    rate, against_authors = metrics["win_rate"]["ppo_vs_sft"], metrics["win_rate"]["ppo_vs_reference"]
+    matched = metrics["win_rate"]["length_controlled"]["ppo_vs_sft"]
+    before, after = inputs.measure("sft", judging), inputs.measure("ppo", judging)
+    outcome = "helped" if rate["low"] > 0.5 else "hurt" if rate["high"] < 0.5 else "unclear"
+    headline = {
+        "helped": "PPO made the summaries better.",
+        "hurt": "PPO made the summaries worse.",
+        "unclear": "PPO made no clear difference.",
+    }[outcome]
+    if judging == "reward":
+        outcome, headline = "unjudged", "No judge but the training reward itself: this shows optimization, not quality."
+    moved = "rose" if after["value"] > before["value"] else "fell" if after["value"] < before["value"] else "stayed"
+    first = (
+        f"On {metrics['posts']} held-out posts PPO's summaries beat those of the SFT policy {percent(rate)} of the "
+        f"time and the authors' {percent(against_authors)}, judged by {inputs.judge_title}; the mean score {moved} "
+        f"from {number(before)} to {number(after)}."
+    )
+    lengths = [inputs.measure(system, "length")["value"] for system in ("sft", "ppo")]
+    second = (
+        f"The price was {number(metrics['intervals']['kl'])} nats of KL from the SFT policy; summaries went from "
+        f"{lengths[0]:.1f} to {lengths[1]:.1f} tokens, and with lengths matched the win rate is {percent(matched)}."
+    )
+    return Verdict(outcome, headline, (first, second))
+
+
+def run_checks(inputs: Inputs) -> list[Check]:
+    """Every check that can be made with what was measured, alarms first."""
+    found = [check(inputs) for check in CHECKS]
+    return sorted((check for check in found if check is not None), key=lambda check: check.passed)
+
+
+def percent(row: Row) -> str:
+    """A share with its interval: 81% (77% to 84%)."""
+    return f"{row['value']:.0%} ({row['low']:.0%} to {row['high']:.0%})"
+
+
+def number(row: Row) -> str:
+    """A value with its interval: 5.43 (5.32 to 5.54)."""
+    return f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+
+
+def _before_after(inputs: Inputs, name: str) -> tuple[float, float, Row]:
+    """A measure of SFT and of PPO, and the interval of their paired difference."""
+    before, after = inputs.measure("sft", name), inputs.measure("ppo", name)
+    return before["value"], after["value"], inputs.measure("ppo - sft", name)
+
+
+def reward_and_judge(inputs: Inputs) -> Check | None:
+    """The training reward up and the judge's score down: the plainest sign of over-optimization."""
+    if inputs.judging == "reward":
+        return None
+    gain, reward = inputs.measure("ppo - sft", inputs.judging), inputs.measure("ppo - sft", "reward")
+    text = f"The training reward changed by {number(reward)}, the score by {inputs.judge_title} by {number(gain)}."
+    return Check("Reward and judge agree", not (gain["high"] < 0 < reward["low"]), text)
+
+
+def overstatement(inputs: Inputs) -> Check | None:
+    """The training reward claims many more wins than the judge grants."""
+    if inputs.judging == "reward":
+        return None
+    rows = [
+        row
+        for row in inputs.plots["win_rates"]
+        if (row["decoding"], row["system"], row["against"], row["lengths"]) == ("sampled", "ppo", "sft", "as they are")
+    ]
+    by = {row["judge"]: row for row in rows}
+    claimed, granted = by["training reward"], by[inputs.judge]
+    passed = claimed["value"] - granted["value"] <= OVERSTATED or claimed["low"] <= granted["high"]
+    text = f"PPO beats SFT {percent(claimed)} by the training reward, {percent(granted)} by {inputs.judge_title}."
+    return Check("The reward does not overstate the gain", passed, text)
+
+
+def path(inputs: Inputs) -> Check | None:
+    """Whether PPO trained past the point where the judge's score was highest."""
+    rows = [row for row in inputs.plots["frontier"] if row["method"] == "ppo"]
+    if inputs.judging == "reward" or len(rows) < 3:
+        return None
+    peak = over_optimization(rows)
+    if peak is None:
+        return Check("Not trained too far", True, "The judge's score never fell clearly while the reward rose.")
+    row = rows[peak]
+    text = (
+        f"The judge's score was highest at {row['kl']:.1f} nats ({row['point']} episodes): {row['gold']:.2f}, "
+        f"and {rows[-1]['gold']:.2f} at the end, while the training reward rose."
+    )
+    return Check("Not trained too far", False, text)
+
+
+def length(inputs: Inputs) -> Check:
+    """Summaries much longer or shorter: the commonest way to please a reward model."""
+    before, after, gain = _before_after(inputs, "length")
+    ratio = after / before if before else 1.0
+    ran_away = not 1 / LENGTH_RATIO <= ratio <= LENGTH_RATIO and (gain["low"] > 0 or gain["high"] < 0)
+    return Check("Length is kept", not ran_away, f"{before:.1f} tokens before, {after:.1f} after ({ratio - 1:+.0%}).")
+
+
+def length_matched(inputs: Inputs) -> Check:
+    """A win rate that is only length."""
+    rates = inputs.metrics["evaluate"]["win_rate"]
+    plain, matched = rates["ppo_vs_sft"], rates["length_controlled"]["ppo_vs_sft"]
+    text = f"Win rate against SFT {percent(plain)}; with lengths matched {percent(matched)}."
+    return Check("The win rate is not only length", not (plain["low"] > 0.5 >= matched["low"]), text)
+
+
+def ending(inputs: Inputs) -> Check:
+    """Summaries that no longer end."""
+    before, after, gain = _before_after(inputs, "ended")
+    passed = not (gain["high"] < 0 and before - after > ENDED)
+    return Check("Summaries end", passed, f"{before:.1%} ended by themselves before, {after:.1%} after.")
+
+
+def repetition(inputs: Inputs) -> Check:
+    """Saying the same again."""
+    before, after, gain = _before_after(inputs, "repetition")
+    passed = not (gain["low"] > 0 and after - before > REPETITION)
+    return Check("No repetition", passed, f"Trigrams said again: {before:.1%} before, {after:.1%} after.")
+
+
+def copying(inputs: Inputs) -> Check:
+    """Copying long runs of the post in the place of summarizing."""
+    before, after, gain = _before_after(inputs, "density")
+    passed = not (gain["low"] > 0 and after > COPYING_RATIO * before)
+    text = f"A word lies in a copied run of {before:.1f} words on average before, {after:.1f} after."
+    return Check("No more copying", passed, text)
+
+
+def variety(inputs: Inputs) -> Check:
+    """The same summary for every post."""
+    before, after = (inputs.measure(system, "duplicates")["value"] for system in ("sft", "ppo"))
+    text = f"{before:.1%} of the summaries repeat another post's before, {after:.1%} after."
+    return Check("Different posts, different summaries", after - before <= DUPLICATES, text)
+
+
+def entropy(inputs: Inputs) -> Check:
+    """A policy that has stopped exploring."""
+    before, after = (inputs.measure(system, "entropy")["value"] for system in ("sft", "ppo"))
+    return Check(
+        "Entropy is kept", after >= ENTROPY_RATIO * before, f"{before:.2f} nats a token before, {after:.2f} after."
+    )
+
+
+def wrong_facts(inputs: Inputs) -> Check | None:
+    """More that is not true: what reward models see worst."""
+    if inputs.measure("sft", "gold_wrong") is None:
+        return None
+    before, after, gain = _before_after(inputs, "gold_wrong")
+    return Check("No more wrong facts", gain["low"] <= 0, f"{before:.3f} a summary before, {after:.3f} after.")
+
+
+def likeness(inputs: Inputs) -> Check:
+    """A language that has left the authors' behind."""
+    before, after, gain = _before_after(inputs, "rougeL")
+    passed = not (gain["high"] < 0 and after < ROUGE_RATIO * before)
+    return Check("Still like the authors' summaries", passed, f"ROUGE-L {before:.3f} before, {after:.3f} after.")
+
+
+def distance(inputs: Inputs) -> Check:
+    """A policy far from where its reward model was trained."""
+    kl = inputs.metrics["evaluate"]["intervals"]["kl"]
+    return Check("Near the SFT policy", kl["value"] <= FAR, f"KL of {number(kl)} nats a response.")
+
+
+def finished(inputs: Inputs) -> Check:
+    """Whether PPO ran to its end."""
+    reason = inputs.metrics["ppo"].get("ppo_stopped")
+    return Check("PPO ran to its end", not reason, f"Stopped early: {reason}." if reason else "All episodes were used.")
+
+
+CHECKS: tuple[Callable[[Inputs], Check | None], ...] = (
+    *(reward_and_judge, overstatement, path, length_matched, length, ending, wrong_facts),
+    *(repetition, copying, variety, entropy, likeness, distance, finished),
+)

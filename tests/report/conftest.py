@@ -1,0 +1,126 @@
+"""A folder as the stages leave it, with summaries made up so that the outcome is known: PPO's are right more often."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+
+def made_up(posts, right):
+    """Summaries that state all facts with this chance, and otherwise as many that are wrong: equally long."""
+    from minirlhf.evaluation.systems import Summaries
+    from minirlhf.world.posts import join_clauses, other_value, state_facts
+
+    rng = random.Random(1)
+    texts = []
+    for post in posts:
+        told = dict(post["record"])
+        if rng.random() > right:
+            told = {slot: other_value(rng, slot, value) for slot, value in told.items()}
+        texts.append(" " + join_clauses(rng, state_facts(rng, told)))
+    return Summaries(texts, np.ones(len(texts), bool), tokens(texts), np.full(len(texts), -9.0))
+
+
+def authors(posts):
+    from minirlhf.evaluation.systems import Summaries
+
+    texts = [post["completion"] for post in posts]
+    return Summaries(texts, np.ones(len(texts), bool), tokens(texts))
+
+
+def tokens(texts):
+    return [[1] * (len(text.split()) + 1) for text in texts]
+
+
+def find(posts, judges):
+    """What evaluate finds on these posts, by the library's own code."""
+    from minirlhf.evaluation.bootstrap import Bootstrap
+    from minirlhf.evaluation.findings import Measured, put_together
+    from minirlhf.evaluation.measures import measure
+    from minirlhf.evaluation.tables import frontier_row
+    from minirlhf.world import judge
+
+    bootstrap = Bootstrap(0, 100)
+    summaries = {"reference": authors(posts), "sft": made_up(posts, 0.3), "ppo": made_up(posts, 0.9)}
+    records = [post["record"] for post in posts] if "gold" in judges else None
+    measures = {}
+    for name, found in summaries.items():
+        rewards = [judge(text, post["record"]).score / 4 - 1 for text, post in zip(found.texts, posts, strict=True)]
+        given = (judge, records) if records else ()
+        measures[name] = measure(
+            [p["prompt"] for p in posts], [p["completion"] for p in posts], found, rewards, *given
+        )
+    path = [frontier_row("ppo", at, kl, *[bootstrap.mean(np.arange(3.0) + kl)] * 2) for at, kl in ((0, 0.0), (64, 2.0))]
+    measured = Measured(
+        posts=posts,
+        post_tokens=np.arange(len(posts), dtype=float),
+        summaries={"sampled": summaries, "greedy": summaries},
+        measures={"sampled": measures, "greedy": measures},
+        log_ratios=np.linspace(1.0, 3.0, len(posts)),
+        frontier=path,
+    )
+    return put_together(measured, judges, bootstrap, seed=0)
+
+
+def write(folder, posts, judges, settings):
+    from minirlhf.evaluation.tables import COLUMNS
+    from minirlhf.files import write_csv, write_json, write_jsonl
+
+    found = find(posts, judges)
+    for name, rows in found.plots.items():
+        write_csv(folder / "plots" / f"{name}.csv", rows, COLUMNS.get(name))
+    write_json(folder / "metrics" / "evaluate.json", found.metrics)
+    write_jsonl(folder / "results" / "summaries.jsonl", found.summaries)
+    names = ("reward", "kl", "length", "ended", "entropy", "policy_loss", "value_loss", "clip_fraction")
+    names += ("explained_variance", "policy_grad_norm", "eval_reward", "eval_kl", "eval_length", "eval_ended")
+    ppo = [{"update": u, "episodes": 64 * u} | {name: 0.1 * u for name in names} for u in range(5)]
+    ppo[0] |= {name: None for name in names if not name.startswith("eval_")}
+    tables = {
+        "sft": [{"step": 2, "train_loss": 1.5, "eval_loss": None}, {"step": 4, "train_loss": 1.0, "eval_loss": 1.1}],
+        "reward": [{"step": 2, "train_loss": 0.6, "eval_loss": 0.65, "eval_accuracy": 0.7}] * 2,
+        "calibration": [{"predicted": share, "observed": share + 0.05, "count": 9} for share in (0.25, 0.75)],
+        "lengths": [
+            {"source": "posts", "column": column, "tokens": at, "share": 0.5}
+            for column in ("prompt", "completion")
+            for at in (10, 20)
+        ],
+        "ppo": ppo,
+    }
+    for name, rows in tables.items():
+        write_csv(folder / "plots" / f"{name}.csv", rows)
+    write_json(folder / "metrics" / "reward.json", {"reward_accuracy": 0.7})
+    write_json(folder / "metrics" / "ppo.json", {"ppo_stopped": None})
+    for name in ("prepare", "sft"):
+        write_json(folder / "metrics" / f"{name}.json", {})
+    (folder / "params.yaml").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def some_posts():
+    """Enough posts for slices."""
+    from minirlhf.world import posts
+
+    return list(posts(4, "test", 36))
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory, some_posts, make_settings):
+    """Results of the embedded world."""
+    judges = {"gold": "gold", "reward": "training reward"}
+    return write(tmp_path_factory.mktemp("embedded"), some_posts, judges, make_settings())
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory, some_posts, make_settings):
+    """Results on posts without a truth, judged by the training reward alone."""
+    folder = tmp_path_factory.mktemp("real")
+    return write(folder, some_posts, {"reward": "training reward"}, make_settings())
+
+
+@pytest.fixture
+def inputs(embedded):
+    from minirlhf.report.inputs import read_inputs
+
+    return read_inputs(embedded / "metrics", embedded / "plots", embedded / "results" / "summaries.jsonl")

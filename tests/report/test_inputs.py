@@ -1,0 +1,38 @@
+import shutil
+
+import pytest
+
+from minirlhf.errors import UserError
+from minirlhf.report.inputs import read_inputs, read_table
+
+
+def read(folder):
+    return read_inputs(folder / "metrics", folder / "plots", folder / "results" / "summaries.jsonl")
+
+
+def test_judges_are_told_apart(embedded, real):
+    assert (read(embedded).judging, read(embedded).judge_title) == ("gold", "the gold judge")
+    assert (read(real).judging, read(real).judge_title) == ("reward", "the training reward")
+
+
+def test_columns_leave_out_what_was_not_logged(inputs):
+    assert inputs.column("sft", "eval_loss") == ([4], [1.1])
+    assert inputs.column("ppo", "kl")[0] == [64, 128, 192, 256]
+
+
+def test_a_missing_file_is_named(embedded, tmp_path):
+    folder = shutil.copytree(embedded, tmp_path / "copy")
+    (folder / "plots" / "rouge.csv").unlink()
+    with pytest.raises(UserError, match="rouge.csv: cannot be read"):
+        read(folder)
+
+
+def test_a_missing_column_is_named(tmp_path):
+    (tmp_path / "sft.csv").write_text("step,loss\n1,2\n")
+    with pytest.raises(UserError, match="sft.csv: no column train_loss; expected step, train_loss"):
+        read_table(tmp_path / "sft.csv", ("step", "train_loss"))
+
+
+def test_an_empty_table_may_lack_columns(tmp_path):
+    (tmp_path / "facts.csv").write_text("\n")
+    assert read_table(tmp_path / "facts.csv", ("fact",)) == []

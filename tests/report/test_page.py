@@ -1,0 +1,152 @@
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+from minirlhf.report.inputs import read_inputs
+from minirlhf.report.page import write_page
+from minirlhf.report.verdict import give_verdict, run_checks
+
+NASTY = "<script>document.title='owned'</script><img src=https://example.com/x.png onerror=alert(1)> & \"quotes\" '"
+
+
+def read(folder):
+    return read_inputs(folder / "metrics", folder / "plots", folder / "results" / "summaries.jsonl")
+
+
+def page_of(inputs):
+    settings = {"seed": 1, "ppo": {"temperature": 0.7, "kl_coef": 0.1}, "model": {"base": "<b>x</b>"}}
+    return write_page(inputs, give_verdict(inputs), run_checks(inputs), settings, {"torch": "1<2"})
+
+
+@pytest.fixture(scope="module")
+def page(embedded):
+    """The page of an ordinary run."""
+    return page_of(read(embedded))
+
+
+@pytest.fixture(scope="module")
+def nasty(embedded):
+    """Inputs in which a post and a model's summary try to break out."""
+    inputs = read(embedded)
+    row = next(row for row in inputs.summaries if row["shown"])
+    row["post"] = f"SUBREDDIT: r/{NASTY}\n\nTITLE: {NASTY}\n\nPOST: {NASTY * 8}\n\nTL;DR:"
+    for system in ("reference", "sft", "ppo"):
+        row[system]["summary"] = NASTY + system
+    return inputs
+
+
+@pytest.fixture(scope="module")
+def nasty_page(nasty):
+    return page_of(nasty)
+
+
+class Elements(HTMLParser):
+    """All elements of a page with their attributes; asserts that they are closed as they were opened."""
+
+    EMPTY = {"meta", "link", "input", "br"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.open = [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_text_of_posts_and_models_stays_text(nasty_page):
+    found = Elements(nasty_page).found
+    assert sum(tag == "script" for tag, _ in found) == 1
+    assert not [tag for tag, _ in found if tag in ("img", "b", "iframe")]
+    assert not [name for _, attributes in found for name in attributes if name.startswith("on")]
+
+
+def test_nothing_is_fetched(page):
+    links = [
+        value for tag, attributes in Elements(page).found for name, value in attributes.items()
+        if name in ("src", "href", "xlink:href", "action", "data")
+    ]  # fmt: skip
+    assert links and all(link.startswith("#") or link == "data:," for link in links)
+    assert not re.findall(r"url\((?!#)|@import", page)
+    assert "default-src 'none'" in page
+
+
+def test_every_shown_example_is_there_once(inputs, page):
+    shown = [row["shown"] for row in inputs.summaries if row["shown"]]
+    found = Elements(page).found
+    cards = [attributes["data-kind"] for tag, attributes in found if tag == "article"]
+    assert sorted(cards) == sorted(shown) and len(cards) > 20
+
+
+def test_links_within_the_page_lead_somewhere_and_ids_are_unique(page):
+    found = Elements(page).found
+    ids = [attributes["id"] for _, attributes in found if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = [a["href"][1:] for tag, a in found if tag == "a"]
+    assert targets and set(targets) <= set(ids)
+
+
+def test_alarms_come_before_the_plots(inputs, monkeypatch):
+    monkeypatch.setattr("minirlhf.report.page.draw_svg", lambda inputs, key: "")
+    inputs.metrics["ppo"]["ppo_stopped"] = "KL above its ceiling"
+    text = page_of(inputs)
+    assert text.index("KL above its ceiling") < text.index("<figure>")
+
+
+def test_the_same_inputs_give_the_same_page(inputs, page):
+    assert page_of(inputs) == page
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# Appended to a copy of the page: uses it as a reader would, and leaves what it saw in an element.
+PROBE = """
+<script>
+const shown = () => cards.filter((card) => !card.hidden && card.getClientRects().length).length;
+const seen = {errors: window.problems, all: shown(), title: document.title};
+buttons[1].click(); seen.sample = shown(); seen.pressed = buttons[1].getAttribute("aria-pressed");
+search.value = "owned"; search.dispatchEvent(new Event("input")); seen.word = shown();
+seen.status = document.getElementById("count").textContent;
+search.value = "no such word"; search.dispatchEvent(new Event("input")); seen.none = shown();
+seen.wide = document.documentElement.scrollWidth - window.innerWidth;
+seen.requests = performance.getEntriesByType("resource").length;
+document.body.dataset.seen = JSON.stringify(seen);
+</script>
+"""
+LISTEN = """<script>
+window.problems = [];
+addEventListener("error", (event) => problems.push(event.message));
+addEventListener("securitypolicyviolation", (event) => problems.push(event.blockedURI));
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_works_in_a_browser(nasty, nasty_page, tmp_path, width):
+    text = nasty_page.replace("<style>", LISTEN + "<style>", 1).replace("</body>", PROBE + "</body>")
+    (tmp_path / "page.html").write_text(text)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = [CHROMIUM, *flags, f"--window-size={width},900", "--dump-dom", str(tmp_path / "page.html")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    match = re.search(r'<body data-seen="([^"]*)"', done.stdout)
+    assert match, "the page's script did not run"
+    seen = json.loads(match.group(1).replace("&quot;", '"'))
+    shown = [row["shown"] for row in nasty.summaries if row["shown"]]
+    assert seen["errors"] == [] and seen["requests"] == 0
+    assert (seen["all"], seen["sample"]) == (len(shown), shown.count("sample"))
+    assert (seen["pressed"], seen["word"], seen["none"], seen["status"]) == ("true", 1, 0, "1 shown")
+    assert seen["title"] == "MiniRLHF: did alignment help?" and seen["wide"] <= 0

@@ -1,0 +1,52 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minirlhf.errors import UserError
+from minirlhf.report import figures
+from stages import report
+
+ROOT = Path(__file__).parents[2]
+
+
+def options(folder):
+    return [
+        part
+        for name, path in {
+            "params": "params.yaml",
+            "metrics": "metrics",
+            "plots": "plots",
+            "summaries": "results/summaries.jsonl",
+            "images": "plots/images",
+            "tables": "results/tables.md",
+            "page": "results/report.html",
+        }.items()
+        for part in (f"--{name}", str(folder / path))
+    ]
+
+
+def test_the_stage_imports_no_torch(embedded):
+    code = "import sys\nfrom stages import report\nimport minirlhf.report.page\nprint('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT) == "False\n"
+
+
+def test_the_stage_writes_pictures_tables_and_page(real, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "FIGURES", {"rouge": ("rouge",)})
+    folder = shutil.copytree(real, tmp_path / "copy")
+    (folder / "plots" / "images").mkdir()
+    (folder / "plots" / "images" / "old.png").write_bytes(b"")
+    report.main(options(folder))
+    assert [path.name for path in (folder / "plots" / "images").iterdir()] == ["rouge.png"]
+    assert (folder / "results" / "tables.md").read_text().startswith("# Results in tables")
+    assert "this shows optimization, not quality" in (folder / "results" / "report.html").read_text()
+
+
+def test_nothing_is_written_when_something_is_missing(embedded, tmp_path):
+    folder = shutil.copytree(embedded, tmp_path / "copy")
+    (folder / "metrics" / "ppo.json").unlink()
+    with pytest.raises(UserError, match="ppo.json: cannot be read"):
+        report.main(options(folder))
+    assert not (folder / "plots" / "images").exists() and not (folder / "results" / "report.html").exists()

@@ -1,0 +1,25 @@
+from minirlhf.report.tables import Table, markdown, measures_table, win_rate_table
+from minirlhf.report.verdict import run_checks
+
+
+def test_cells_are_escaped_in_both_forms():
+    table = Table("T", ("", "a|b"), [("<b>", "x|y")])
+    assert table.markdown() == "|  | a\\|b |\n| --- | ---: |\n| <b> | x\\|y |"
+    assert '<th scope="row">&lt;b&gt;</th><td>x|y</td>' in table.html()
+
+
+def test_numbers_are_those_of_the_metrics(inputs):
+    gold = inputs.metrics["evaluate"]
+    rows = {row[0]: row[1:] for row in measures_table(inputs).rows}
+    assert rows["gold score"][:3] == tuple(f"{gold[name]['gold']:.2f}" for name in ("reference", "sft", "ppo"))
+    assert rows["ROUGE-1"][0] == "1.000" and rows["entropy, nats a token"][0] == ""
+    rate = gold["win_rate"]["ppo_vs_sft"]
+    name = "PPO against SFT, sampled, by gold"
+    cells = {row[0]: row[1] for row in win_rate_table(inputs).rows}
+    assert cells[name] == f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})"
+
+
+def test_markdown_has_every_table(inputs):
+    text = markdown(inputs, run_checks(inputs), ("One.", "Two."))
+    assert "One. Two." in text
+    assert text.count("\n## ") == 5 and "nan" not in text.lower()

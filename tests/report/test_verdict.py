@@ -1,0 +1,120 @@
+import dataclasses
+
+import pytest
+
+from minirlhf.report import verdict
+from minirlhf.report.verdict import CHECKS, give_verdict, run_checks
+
+
+def change(inputs, system, measure, **numbers):
+    """The same inputs with other numbers for one measure; a measure that is not there stays so."""
+    changed = inputs.measure(system, measure)
+    rows = [row | numbers if row is changed else row for row in inputs.plots["measures"]]
+    return dataclasses.replace(inputs, plots={**inputs.plots, "measures": rows})
+
+
+def move(inputs, measure, before, after):
+    """SFT's and PPO's means and a narrow interval around their difference."""
+    gain = after - before
+    inputs = change(inputs, "sft", measure, value=before)
+    inputs = change(inputs, "ppo", measure, value=after)
+    return change(inputs, "ppo - sft", measure, value=gain, low=gain - 0.001, high=gain + 0.001)
+
+
+def with_rates(inputs, **rates):
+    evaluate = inputs.metrics["evaluate"]
+    changed = {**evaluate, "win_rate": {**evaluate["win_rate"], **rates}}
+    return dataclasses.replace(inputs, metrics={**inputs.metrics, "evaluate": changed})
+
+
+def interval(value, margin):
+    return {"value": value, "low": value - margin, "high": value + margin}
+
+
+@pytest.mark.parametrize(
+    ("rate", "margin", "outcome"), [(0.8, 0.05, "helped"), (0.52, 0.05, "unclear"), (0.3, 0.05, "hurt")]
+)
+def test_the_interval_decides_the_verdict(inputs, rate, margin, outcome):
+    found = give_verdict(with_rates(inputs, ppo_vs_sft=interval(rate, margin)))
+    assert found.outcome == outcome
+    assert f"{rate:.0%} ({rate - margin:.0%} to {rate + margin:.0%})" in found.sentences[0]
+
+
+def test_the_training_reward_alone_is_no_judge(real):
+    from minirlhf.report.inputs import read_inputs
+
+    found = give_verdict(read_inputs(real / "metrics", real / "plots", real / "results" / "summaries.jsonl"))
+    assert found.outcome == "unjudged" and "not quality" in found.headline
+
+
+def test_a_healthy_run_passes_its_checks(inputs):
+    # What is right stands in the post, in these words: the one alarm that truth alone sets off here.
+    assert {check.name for check in run_checks(inputs) if not check.passed} <= {"No more copying"}
+
+
+@pytest.mark.parametrize(
+    ("check", "measure", "good", "bad"),
+    [
+        (verdict.length, "length", (20.0, 21.0), (20.0, 30.0)),
+        (verdict.length, "length", (20.0, 17.0), (20.0, 10.0)),
+        (verdict.ending, "ended", (0.99, 0.98), (0.99, 0.80)),
+        (verdict.repetition, "repetition", (0.01, 0.02), (0.01, 0.20)),
+        (verdict.copying, "density", (2.0, 2.5), (2.0, 6.0)),
+        (verdict.wrong_facts, "gold_wrong", (0.2, 0.1), (0.2, 0.3)),
+        (verdict.likeness, "rougeL", (0.4, 0.38), (0.4, 0.2)),
+        (verdict.variety, "duplicates", (0.0, 0.02), (0.0, 0.5)),
+        (verdict.entropy, "entropy", (1.0, 0.8), (1.0, 0.3)),
+    ],
+)
+def test_each_check_rings_for_what_it_is_for(inputs, check, measure, good, bad):
+    assert check(move(inputs, measure, *good)).passed
+    assert not check(move(inputs, measure, *bad)).passed
+
+
+def test_reward_up_and_judge_down_rings(inputs):
+    hacked = move(move(inputs, "reward", 0.0, 2.0), "gold", 4.0, 1.0)
+    assert not verdict.reward_and_judge(hacked).passed
+    assert verdict.reward_and_judge(move(hacked, "gold", 1.0, 4.0)).passed
+    assert run_checks(hacked)[0].name == "Reward and judge agree"
+
+
+def test_a_win_by_length_alone_rings(inputs):
+    rates = {"ppo_vs_sft": interval(0.7, 0.05), "length_controlled": {"ppo_vs_sft": interval(0.5, 0.05)}}
+    assert not verdict.length_matched(with_rates(inputs, **rates)).passed
+    rates["length_controlled"] = {"ppo_vs_sft": interval(0.65, 0.05)}
+    assert verdict.length_matched(with_rates(inputs, **rates)).passed
+
+
+def test_wins_that_only_the_reward_sees_ring(inputs):
+    rows = []
+    for row in inputs.plots["win_rates"]:
+        rows.append(row | (interval(0.95, 0.02) if row["judge"] == "training reward" else interval(0.55, 0.05)))
+    claimed = dataclasses.replace(inputs, plots={**inputs.plots, "win_rates": rows})
+    assert not verdict.overstatement(claimed).passed
+    assert verdict.overstatement(inputs).passed
+
+
+def test_training_past_the_peak_rings(inputs):
+    def frontier(gold):
+        golds = [interval(value, 0.1) for value in gold]
+        return [
+            {"method": "ppo", "point": at, "kl": at, "proxy": at}
+            | {"gold": g["value"], "gold_low": g["low"], "gold_high": g["high"]}
+            for at, g in enumerate(golds)
+        ]
+
+    plots = {**inputs.plots, "frontier": frontier((3.0, 5.0, 2.0))}
+    found = verdict.path(dataclasses.replace(inputs, plots=plots))
+    assert not found.passed and "highest at 1.0 nats" in found.text
+    plots = {**inputs.plots, "frontier": frontier((3.0, 4.0, 5.0))}
+    assert verdict.path(dataclasses.replace(inputs, plots=plots)).passed
+
+
+def test_an_early_end_rings_with_its_reason(inputs):
+    stopped = dataclasses.replace(inputs, metrics={**inputs.metrics, "ppo": {"ppo_stopped": "KL above its ceiling"}})
+    assert "KL above its ceiling" in verdict.finished(stopped).text and not verdict.finished(stopped).passed
+
+
+def test_every_check_says_something_of_a_run(inputs):
+    # All but the path, which needs three points.
+    assert len(run_checks(inputs)) == len(CHECKS) - 1
