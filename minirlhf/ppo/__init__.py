@@ -5,12 +5,12 @@
 
 from typing import TYPE_CHECKING
 
-from minirlhf.ppo.config import LoRAConfig, PPOConfig
+# Names as themselves mark what the package offers; no __all__, which would hide the modules' own API pages.
+from minirlhf.ppo.config import LoRAConfig as LoRAConfig
+from minirlhf.ppo.config import PPOConfig as PPOConfig
 
 if TYPE_CHECKING:
-    from minirlhf.ppo.trainer import PPOTrainer
-
-__all__ = ["LoRAConfig", "PPOConfig", "PPOTrainer"]
+    from minirlhf.ppo.trainer import PPOTrainer as PPOTrainer
 
 
 def __getattr__(name: str):

@@ -18,7 +18,7 @@ def run(folder: Path, launch: list[str]) -> list[dict]:
     script = [str(ROOT / "tests" / "ppo" / "two_processes.py"), str(folder)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *launch, *script], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, *launch, *script], env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(file.read_text()) for file in sorted(folder.glob("rank*.json"))]
