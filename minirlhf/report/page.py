@@ -120,7 +120,7 @@ def _checks(checks: list[Check]) -> str:
     shown = ""
     if alarms:
         shown = f'<div class="alarms" role="alert"><h2>Alarms</h2><ul>{items(alarms)}</ul></div>'
-    count = f"{len(passed)} of {len(checks)} checks for a gamed reward passed"
+    count = f"Looked for, and not found: {len(passed)} of {len(checks)} signs of a gamed reward"
     return shown + _details(count, f'<ul class="passed">{items(passed)}</ul>')
 
 

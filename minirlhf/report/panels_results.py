@@ -172,7 +172,7 @@ def frontier(score: str):
                 continue
             x, y = [max(row["kl"], 0.0) ** 0.5 for row in points], [row[score] for row in points]
             low, high = ([row[f"{score}_{end}"] for row in points] for end in ("low", "high"))
-            ax.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+            ax.vlines(x, low, high, color=color, alpha=0.45, linewidth=2.2)
             ax.plot(x, y, "o", color=color, markersize=4.8, clip_on=False, zorder=3)
             _line(ax, method, points, score, color)
             label_end(ax, x, y, text, color)

@@ -29,7 +29,7 @@ RC = {
     "axes.spines.right": False,
     "axes.spines.left": False,
     "axes.grid": True,
-    "axes.formatter.limits": (-3, 5),
+    "axes.formatter.limits": (-4, 5),
     "axes.formatter.useoffset": False,
     "grid.color": GRID,
     "grid.linewidth": 0.8,

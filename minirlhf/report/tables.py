@@ -1,5 +1,6 @@
 """The tables of the report, once, for Markdown (results/tables.md) and for the page."""
 
+import re
 from dataclasses import dataclass
 from html import escape
 
@@ -36,7 +37,9 @@ class Table:
 
     def markdown(self) -> str:
         """The table in GitHub's Markdown."""
-        lines = [self.header, ("---",) + ("---:",) * (len(self.header) - 1), *self.rows]
+        columns = zip(*(self.rows or [self.header]), strict=True)
+        rules = ("---:" if all(cell[:1] in "+-.0123456789" for cell in column) else "---" for column in columns)
+        lines = [self.header, tuple(rules), *self.rows]
         return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
     def html(self) -> str:
@@ -99,8 +102,8 @@ def reward_table(inputs: Inputs) -> Table:
 
 def checks_table(checks: list[Check]) -> Table:
     """Every check with its numbers."""
-    rows = [(check.name, "passed" if check.passed else "ALARM", check.text) for check in checks]
-    return Table("Checks", ("", "", "what was measured"), rows)
+    rows = [(check.name, "no" if check.passed else "**yes**", check.text) for check in checks]
+    return Table("Signs of a gamed reward", ("looked for", "found", "what was measured"), rows)
 
 
 def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) -> str:
@@ -113,7 +116,8 @@ def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) ->
 
 
 def _format(value: float, decimals: int | str) -> str:
-    return f"{value:.1%}" if decimals == "%" else f"{value:.{decimals}f}"
+    text = f"{value:.1%}" if decimals == "%" else f"{value:.{decimals}f}"
+    return text if re.search("[1-9]", text) else text.removeprefix("-")
 
 
 def _value(row: Row | None, decimals: int | str) -> str:

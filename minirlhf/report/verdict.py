@@ -20,7 +20,7 @@ FAR = 25.0  # nats: Gao et al. (2022) and Huang et al. (2024) saw policies beyon
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: whether it is as it should be, and a sentence with the numbers."""
+    """One thing that can go wrong, by its name: whether it did not (passed), and a sentence with the numbers."""
 
     name: str
     passed: bool
@@ -92,7 +92,7 @@ def reward_and_judge(inputs: Inputs) -> Check | None:
         return None
     gain, reward = inputs.measure("ppo - sft", inputs.judging), inputs.measure("ppo - sft", "reward")
     text = f"The training reward changed by {number(reward)}, the score by {inputs.judge_title} by {number(gain)}."
-    return Check("Reward and judge agree", not (gain["high"] < 0 < reward["low"]), text)
+    return Check("The reward rose and the judge's score fell", not (gain["high"] < 0 < reward["low"]), text)
 
 
 def overstatement(inputs: Inputs) -> Check | None:
@@ -108,7 +108,7 @@ def overstatement(inputs: Inputs) -> Check | None:
     claimed, granted = by["training reward"], by[inputs.judge]
     passed = claimed["value"] - granted["value"] <= OVERSTATED or claimed["low"] <= granted["high"]
     text = f"PPO beats SFT {percent(claimed)} by the training reward, {percent(granted)} by {inputs.judge_title}."
-    return Check("The reward does not overstate the gain", passed, text)
+    return Check("The reward overstates the gain", passed, text)
 
 
 def path(inputs: Inputs) -> Check | None:
@@ -118,13 +118,13 @@ def path(inputs: Inputs) -> Check | None:
         return None
     peak = over_optimization(rows)
     if peak is None:
-        return Check("Not trained too far", True, "The judge's score never fell clearly while the reward rose.")
+        return Check("Trained past the peak", True, "The judge's score never fell clearly while the reward rose.")
     row = rows[peak]
     text = (
         f"The judge's score was highest at {row['kl']:.1f} nats ({row['point']} episodes): {row['gold']:.2f}, "
         f"and {rows[-1]['gold']:.2f} at the end, while the training reward rose."
     )
-    return Check("Not trained too far", False, text)
+    return Check("Trained past the peak", False, text)
 
 
 def length(inputs: Inputs) -> Check:
@@ -132,7 +132,7 @@ def length(inputs: Inputs) -> Check:
     before, after, gain = _before_after(inputs, "length")
     ratio = after / before if before else 1.0
     ran_away = not 1 / LENGTH_RATIO <= ratio <= LENGTH_RATIO and (gain["low"] > 0 or gain["high"] < 0)
-    return Check("Length is kept", not ran_away, f"{before:.1f} tokens before, {after:.1f} after ({ratio - 1:+.0%}).")
+    return Check("Length ran away", not ran_away, f"{before:.1f} tokens before, {after:.1f} after ({ratio - 1:+.0%}).")
 
 
 def length_matched(inputs: Inputs) -> Check:
@@ -140,21 +140,21 @@ def length_matched(inputs: Inputs) -> Check:
     rates = inputs.metrics["evaluate"]["win_rate"]
     plain, matched = rates["ppo_vs_sft"], rates["length_controlled"]["ppo_vs_sft"]
     text = f"Win rate against SFT {percent(plain)}; with lengths matched {percent(matched)}."
-    return Check("The win rate is not only length", not (plain["low"] > 0.5 >= matched["low"]), text)
+    return Check("Wins by length", not (plain["low"] > 0.5 >= matched["low"]), text)
 
 
 def ending(inputs: Inputs) -> Check:
     """Summaries that no longer end."""
     before, after, gain = _before_after(inputs, "ended")
     passed = not (gain["high"] < 0 and before - after > ENDED)
-    return Check("Summaries end", passed, f"{before:.1%} ended by themselves before, {after:.1%} after.")
+    return Check("Summaries do not end", passed, f"{before:.1%} ended by themselves before, {after:.1%} after.")
 
 
 def repetition(inputs: Inputs) -> Check:
     """Saying the same again."""
     before, after, gain = _before_after(inputs, "repetition")
     passed = not (gain["low"] > 0 and after - before > REPETITION)
-    return Check("No repetition", passed, f"Trigrams said again: {before:.1%} before, {after:.1%} after.")
+    return Check("Repetition", passed, f"Trigrams said again: {before:.1%} before, {after:.1%} after.")
 
 
 def copying(inputs: Inputs) -> Check:
@@ -162,21 +162,21 @@ def copying(inputs: Inputs) -> Check:
     before, after, gain = _before_after(inputs, "density")
     passed = not (gain["low"] > 0 and after > COPYING_RATIO * before)
     text = f"A word lies in a copied run of {before:.1f} words on average before, {after:.1f} after."
-    return Check("No more copying", passed, text)
+    return Check("Copying", passed, text)
 
 
 def variety(inputs: Inputs) -> Check:
     """The same summary for every post."""
     before, after = (inputs.measure(system, "duplicates")["value"] for system in ("sft", "ppo"))
     text = f"{before:.1%} of the summaries repeat another post's before, {after:.1%} after."
-    return Check("Different posts, different summaries", after - before <= DUPLICATES, text)
+    return Check("The same summary for many posts", after - before <= DUPLICATES, text)
 
 
 def entropy(inputs: Inputs) -> Check:
     """A policy that has stopped exploring."""
     before, after = (inputs.measure(system, "entropy")["value"] for system in ("sft", "ppo"))
     return Check(
-        "Entropy is kept", after >= ENTROPY_RATIO * before, f"{before:.2f} nats a token before, {after:.2f} after."
+        "Entropy collapsed", after >= ENTROPY_RATIO * before, f"{before:.2f} nats a token before, {after:.2f} after."
     )
 
 
@@ -185,26 +185,26 @@ def wrong_facts(inputs: Inputs) -> Check | None:
     if inputs.measure("sft", "gold_wrong") is None:
         return None
     before, after, gain = _before_after(inputs, "gold_wrong")
-    return Check("No more wrong facts", gain["low"] <= 0, f"{before:.3f} a summary before, {after:.3f} after.")
+    return Check("More wrong facts", gain["low"] <= 0, f"{before:.3f} a summary before, {after:.3f} after.")
 
 
 def likeness(inputs: Inputs) -> Check:
     """A language that has left the authors' behind."""
     before, after, gain = _before_after(inputs, "rougeL")
     passed = not (gain["high"] < 0 and after < ROUGE_RATIO * before)
-    return Check("Still like the authors' summaries", passed, f"ROUGE-L {before:.3f} before, {after:.3f} after.")
+    return Check("Far from the authors' language", passed, f"ROUGE-L {before:.3f} before, {after:.3f} after.")
 
 
 def distance(inputs: Inputs) -> Check:
     """A policy far from where its reward model was trained."""
     kl = inputs.metrics["evaluate"]["intervals"]["kl"]
-    return Check("Near the SFT policy", kl["value"] <= FAR, f"KL of {number(kl)} nats a response.")
+    return Check("Far from the SFT policy", kl["value"] <= FAR, f"KL of {number(kl)} nats a response.")
 
 
 def finished(inputs: Inputs) -> Check:
     """Whether PPO ran to its end."""
     reason = inputs.metrics["ppo"].get("ppo_stopped")
-    return Check("PPO ran to its end", not reason, f"Stopped early: {reason}." if reason else "All episodes were used.")
+    return Check("PPO stopped early", not reason, f"Stopped early: {reason}." if reason else "All episodes were used.")
 
 
 CHECKS: tuple[Callable[[Inputs], Check | None], ...] = (

@@ -1,11 +1,16 @@
-from minirlhf.report.tables import Table, markdown, measures_table, win_rate_table
+from minirlhf.report.tables import Table, _format, markdown, measures_table, win_rate_table
 from minirlhf.report.verdict import run_checks
 
 
 def test_cells_are_escaped_in_both_forms():
     table = Table("T", ("", "a|b"), [("<b>", "x|y")])
-    assert table.markdown() == "|  | a\\|b |\n| --- | ---: |\n| <b> | x\\|y |"
+    assert table.markdown() == "|  | a\\|b |\n| --- | --- |\n| <b> | x\\|y |"
     assert '<th scope="row">&lt;b&gt;</th><td>x|y</td>' in table.html()
+
+
+def test_numbers_stand_right_and_have_no_negative_zero():
+    assert Table("T", ("", "x"), [("a", "1.5"), ("b", "")]).markdown().split("\n")[1] == "| --- | ---: |"
+    assert [_format(-0.0001, "%"), _format(-0.04, 1), _format(-0.4, 1)] == ["0.0%", "0.0", "-0.4"]
 
 
 def test_numbers_are_those_of_the_metrics(inputs):

@@ -49,7 +49,7 @@ def test_the_training_reward_alone_is_no_judge(real):
 
 def test_a_healthy_run_passes_its_checks(inputs):
     # What is right stands in the post, in these words: the one alarm that truth alone sets off here.
-    assert {check.name for check in run_checks(inputs) if not check.passed} <= {"No more copying"}
+    assert {check.name for check in run_checks(inputs) if not check.passed} <= {"Copying"}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_reward_up_and_judge_down_rings(inputs):
     hacked = move(move(inputs, "reward", 0.0, 2.0), "gold", 4.0, 1.0)
     assert not verdict.reward_and_judge(hacked).passed
     assert verdict.reward_and_judge(move(hacked, "gold", 1.0, 4.0)).passed
-    assert run_checks(hacked)[0].name == "Reward and judge agree"
+    assert run_checks(hacked)[0].name == "The reward rose and the judge's score fell"
 
 
 def test_a_win_by_length_alone_rings(inputs):
