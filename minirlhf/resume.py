@@ -1,4 +1,4 @@
-"""Where a killed stage finds its way back: a folder outside DVC's outputs, named after everything the result depends on.
+"""Where a killed stage finds its way back: a folder outside DVC's outputs, named after all that the result depends on.
 
 DVC deletes a stage's outputs before it runs, so what a stage wants to find again after a kill stays in
 `.resume/STAGE/FINGERPRINT/` of the repository that DVC was started in (also of a temporary or queued experiment).

@@ -1,6 +1,5 @@
 """Training of a reward model on comparisons, with TRL's RewardTrainer."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch

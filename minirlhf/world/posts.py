@@ -73,7 +73,11 @@ STATEMENTS = (
 )
 # Sentences that name a value which is not the record's: what a careless reader takes for the story.
 DISTRACTORS = {
-    "relation": ("my {relation} tells me to calm down.", "even my {relation} took my side.", "my {relation} was not there."),
+    "relation": (
+        "my {relation} tells me to calm down.",
+        "even my {relation} took my side.",
+        "my {relation} was not there.",
+    ),
     "verb": ("it is not as if they {verb} something of theirs.", "once they {verb} something small, i let it go."),
     "object": ("at least nobody touched my {object}.", "i was busy with my {object} at the time."),
     "time": ("things were still fine {time}.", "we had a good talk {time}, i thought."),

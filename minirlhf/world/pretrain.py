@@ -3,7 +3,8 @@
 The corpus holds posts with summaries of the same mixed quality as everywhere in this world, from records that no
 stage of the pipeline ever sees. Half of them are followed by a reader's reply that checks every stated fact against
 the post ("REPLY: sister right, laptop wrong."), as threads on Reddit do: this is where the model learns to compare a
-summary with its post, which a few thousand comparisons do not teach a model of this size.
+summary with its post, which a few thousand comparisons do not teach a model of this size. The summaries that replies
+check hold more wrong facts than authors write, so they are read only: their tokens have no loss.
 """
 
 import argparse
@@ -20,7 +21,7 @@ VOCABULARY = 1024
 POSITIONS = 256
 END = "<|endoftext|>"
 # Weights of a token's loss: the post itself is mostly noise, its summary and the verdicts are what is to be learnt.
-POST_WEIGHT, SUMMARY_WEIGHT, REPLY_WEIGHT = 0.3, 1.0, 1.0
+POST_WEIGHT, SUMMARY_WEIGHT, REPLY_WEIGHT = 0.3, 1.0, 2.0
 
 
 def documents(seed: int) -> Iterator[tuple[str, str, str]]:
@@ -61,7 +62,8 @@ def train_tokenizer(seed: int, count: int = 20_000):
 def encode_document(tokenizer, prompt: str, summary: str, reply: str) -> tuple[list[int], list[float]]:
     """Token ids of one document and the weight of each token's loss."""
     ids, weights = [], []
-    for text, weight in ((prompt, POST_WEIGHT), (summary, SUMMARY_WEIGHT), (reply, REPLY_WEIGHT)):
+    summary_weight = 0.0 if reply else SUMMARY_WEIGHT
+    for text, weight in ((prompt, POST_WEIGHT), (summary, summary_weight), (reply, REPLY_WEIGHT)):
         piece = tokenizer(text)["input_ids"] if text else []
         ids += piece
         weights += [weight] * len(piece)
@@ -112,7 +114,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--output", type=Path, default=Path("models/base"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--layers", type=int, default=4)
