@@ -95,14 +95,18 @@ class Models:
 
     def forward(self, batch: Sequences, temperature: float) -> tuple[Tensor, Tensor]:
         """Log-probabilities [N] of the response tokens, and values [N] of the states before them."""
+        if self.critic_trunk is not None:
+            return self.logprobs(batch, temperature), self.values(batch)
         with self.autocast():
             hidden = select_states(self.policy.trunk, batch)
-            logprobs = token_logprobs(self.policy, hidden, batch.targets, temperature)
-            if self.critic_trunk is not None:
-                hidden = select_states(self.critic_trunk, batch)
-            return logprobs, self.value_head(hidden)
+            return token_logprobs(self.policy, hidden, batch.targets, temperature), self.value_head(hidden)
 
-    @torch.no_grad()
+    def logprobs(self, batch: Sequences, temperature: float) -> Tensor:
+        """Log-probabilities [N] of the response tokens under the policy."""
+        with self.autocast():
+            hidden = select_states(self.policy.trunk, batch)
+            return token_logprobs(self.policy, hidden, batch.targets, temperature)
+
     def values(self, batch: Sequences) -> Tensor:
         """Values [N] by the separate critic."""
         with self.autocast():

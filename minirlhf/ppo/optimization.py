@@ -128,8 +128,15 @@ def minibatch_gradient(
         kept = mask[rows]
         old_logprobs, old_values = trajectory.logprobs[rows][kept], trajectory.values[rows][kept]
         advantages, returns = targets.advantages[rows][kept], targets.returns[rows][kept]
-        logprobs, values = models.forward(batch, config.temperature)
+        if models.critic_trunk is None:
+            logprobs, values = models.forward(batch, config.temperature)
+        else:
+            logprobs = models.logprobs(batch, config.temperature)
         policy_loss = policy_losses(logprobs, old_logprobs, advantages, config.clip_range).sum()
+        if models.critic_trunk is not None:
+            # One network after the other, so that the activations of one at a time take memory.
+            (policy_loss / tokens).backward()
+            policy_loss, values = policy_loss.detach(), models.values(batch)
         value_loss = value_losses(values, old_values, returns, config.value_clip_range).sum()
         ((policy_loss + config.value_coef * value_loss) / tokens).backward()
         seen = update_statistics(

@@ -93,6 +93,7 @@ def _sample(models, tokenizer, reward, prompts, seeds, config) -> list[_Episode]
     return [_Episode(*row) for row in rows]
 
 
+@torch.no_grad()
 def _second_opinions(
     models: Models, prompt_ids: list[list[int]], response_ids: list[list[int]], config: PPOConfig
 ) -> tuple[list[Tensor], list[Tensor]]:
