@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
 
     set_up(params)
     from minirlhf import models
-    from minirlhf.ppo import PPOTrainer
+    from minirlhf.ppo.trainer import PPOTrainer
     from minirlhf.rewards.model import RewardModel
 
     device = models.choose_device(params.device)

@@ -45,6 +45,23 @@ def imported_files(file: Path) -> set[Path]:
     return {path for name in names if name.split(".")[0] == "minirlhf" for path in module_files(name)}
 
 
+def names_made_on_request(file: Path) -> set[str]:
+    """`package.name` that a file imports from a package whose `__init__.py` neither defines nor imports the name."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if not (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "minirlhf"):
+            continue
+        package = ROOT.joinpath(*node.module.split("."), "__init__.py")
+        if package.exists():
+            tree = ast.parse(package.read_text())
+            known = {name.name for item in tree.body if isinstance(item, ast.ImportFrom) for name in item.names}
+            known |= {item.name for item in tree.body if isinstance(item, (ast.FunctionDef, ast.ClassDef))}
+            known |= {target.id for item in tree.body if isinstance(item, ast.Assign) for target in item.targets}
+            modules = {path.stem for path in package.parent.iterdir()}
+            found |= {f"{node.module}.{name.name}" for name in node.names if name.name not in known | modules}
+    return found
+
+
 def all_imports(script: Path) -> set[str]:
     """Files that a script imports, directly or not, relative to the root."""
     seen, todo = set(), [script]
@@ -60,6 +77,13 @@ def test_every_imported_module_is_a_dependency(name):
     script = STAGES[name]
     declared = {dep for dep in PIPELINE["stages"][name]["deps"] if dep.endswith(".py")}
     assert sorted(declared) == sorted({*all_imports(script), str(script.relative_to(ROOT))})
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_no_import_hides_a_module(name):
+    """A name that `__init__.py` loads on request (PPOTrainer) hides its module: stages name the module itself."""
+    files = [STAGES[name], *(ROOT / file for file in all_imports(STAGES[name]))]
+    assert not set().union(*map(names_made_on_request, files))
 
 
 def test_report_loads_no_torch():
