@@ -22,28 +22,26 @@ def value_losses(values: Tensor, old_values: Tensor, returns: Tensor, clip_range
 
 
 @torch.no_grad()
-def update_statistics(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    values: Tensor,
-    old_values: Tensor,
-    returns: Tensor,
-    clip_range: float,
-    value_clip_range: float,
+def policy_statistics(
+    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip_range: float
 ) -> dict[str, Tensor]:
-    """Sums over N tokens of what is logged beside the losses.
+    """Sums over N tokens of what is logged beside the policy's loss.
 
-    `approx_kl` is the k3 estimate of KL(old policy || new policy); the clip fractions count tokens whose loss
-    is the clipped one, where the gradient is 0.
+    `approx_kl` is the k3 estimate of KL(old policy || new policy); `clip_fraction` counts tokens whose loss is the
+    clipped one, where the gradient is 0.
     """
     log_ratio = logprobs - old_logprobs
     ratio = log_ratio.exp()
     clipped_loss = -advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
-    clipped_value = torch.clamp(values, old_values - value_clip_range, old_values + value_clip_range)
     return {
         "ratio": ratio.sum(),
         "approx_kl": (torch.expm1(log_ratio) - log_ratio).sum(),
         "clip_fraction": (clipped_loss > -advantages * ratio).sum(),
-        "value_clip_fraction": ((clipped_value - returns) ** 2 > (values - returns) ** 2).sum(),
     }
+
+
+@torch.no_grad()
+def value_statistics(values: Tensor, old_values: Tensor, returns: Tensor, clip_range: float) -> dict[str, Tensor]:
+    """Sums over N tokens: how many values have the clipped loss, where the gradient is 0."""
+    clipped = torch.clamp(values, old_values - clip_range, old_values + clip_range)
+    return {"value_clip_fraction": ((clipped - returns) ** 2 > (values - returns) ** 2).sum()}

@@ -1,18 +1,20 @@
 """The optimizer, its learning rates, and the update of all networks on one trajectory."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from minirlhf.errors import UserError
 from minirlhf.ppo.config import PPOConfig
-from minirlhf.ppo.losses import policy_losses, update_statistics, value_losses
+from minirlhf.ppo.losses import policy_losses, policy_statistics, value_losses, value_statistics
 from minirlhf.ppo.model import Models, Sequences, micro_batches
 from minirlhf.ppo.processes import Processes
 from minirlhf.ppo.prompts import random_order
 from minirlhf.ppo.trajectory import Targets, Trajectory
 
+NETWORKS = ("policy", "critic")
 # What is summed over the tokens of a minibatch, in this order.
 SUMS = ("policy_loss", "value_loss", "ratio", "approx_kl", "clip_fraction", "value_clip_fraction")
 
@@ -65,37 +67,54 @@ def learn(
     Raises TrainingError if a loss or gradient is not finite; no step is taken then.
     """
     sums, tokens, steps, ratio_error = torch.zeros(len(SUMS)), 0, 0, None
-    norms = [0.0, 0.0]
+    norms = dict.fromkeys(NETWORKS, 0.0)
+    # A separate critic takes its step after the policy's, so that the gradients of one network at a time take memory.
+    turns = [NETWORKS] if models.critic_trunk is None else [(network,) for network in NETWORKS]
     for epoch, minibatch, chosen in _minibatches(config, seed, update):
-        optimizer.zero_grad(set_to_none=True)
-        added, count, error = minibatch_gradient(models, trajectory, targets, chosen, config, processes)
+        where = f"ppo: update {update + 1}, epoch {epoch + 1}, minibatch {minibatch + 1}"
+        factor = learning_rate_factor(config, (update * config.ppo_epochs + epoch) * config.minibatches + minibatch)
+        added, stop = torch.zeros(len(SUMS)), False
+        for networks in turns:
+            optimizer.zero_grad(set_to_none=True)
+            seen, count, error = minibatch_gradient(models, trajectory, targets, chosen, config, processes, networks)
+            added = added + seen
+            ratio_error = error if ratio_error is None else ratio_error
+            _check_finite(added / count, where)
+            stop = config.target_kl is not None and float(added[SUMS.index("approx_kl")]) / count > config.target_kl
+            if stop:
+                break
+            for network in networks:
+                norms[network] += _clip(optimizer, network, factor, config.max_grad_norm, where)
+            optimizer.step()
         sums, tokens = sums + added, tokens + count
-        ratio_error = error if ratio_error is None else ratio_error
-        where = f"update {update + 1}, epoch {epoch + 1}, minibatch {minibatch + 1}"
-        if not torch.isfinite(added).all():
-            seen = ", ".join(f"{name} {value:.4g}" for name, value in zip(SUMS, (added / count).tolist(), strict=True))
-            raise TrainingError(f"ppo: {where}: the loss is not a finite number ({seen}); try a lower learning_rate")
-        if config.target_kl is not None and added[SUMS.index("approx_kl")] / count > config.target_kl:
+        if stop:
             break
-        step = (update * config.ppo_epochs + epoch) * config.minibatches + minibatch
-        factor = learning_rate_factor(config, step)
-        for index, group in enumerate(optimizer.param_groups):
-            group["lr"] = group["peak"] * factor
-            norm = float(torch.nn.utils.clip_grad_norm_(group["params"], config.max_grad_norm))
-            if not math.isfinite(norm):
-                raise TrainingError(f"ppo: {where}: the gradient is not finite; try a lower learning_rate")
-            norms[index] += norm
-        optimizer.step()
         steps += 1
     optimizer.zero_grad(set_to_none=True)  # gradients are as large as the models: none while sampling
     statistics = dict(zip(SUMS, (sums / tokens).tolist(), strict=True))
     return statistics | {
         "ratio_error": ratio_error,
-        "policy_grad_norm": norms[0] / max(steps, 1),
-        "critic_grad_norm": norms[1] / max(steps, 1),
+        "policy_grad_norm": norms["policy"] / max(steps, 1),
+        "critic_grad_norm": norms["critic"] / max(steps, 1),
         "learning_rate": optimizer.param_groups[0]["lr"],
         "steps": steps,
     }
+
+
+def _check_finite(means: Tensor, where: str) -> None:
+    if not torch.isfinite(means).all():
+        seen = ", ".join(f"{name} {value:.4g}" for name, value in zip(SUMS, means.tolist(), strict=True))
+        raise TrainingError(f"{where}: the loss is not a finite number ({seen}); try a lower learning_rate")
+
+
+def _clip(optimizer: torch.optim.Optimizer, network: str, factor: float, max_norm: float, where: str) -> float:
+    """Set a network's learning rate and scale its gradient down to `max_norm`; returns the norm before."""
+    group = optimizer.param_groups[NETWORKS.index(network)]
+    group["lr"] = group["peak"] * factor
+    norm = float(torch.nn.utils.clip_grad_norm_(group["params"], max_norm))
+    if not math.isfinite(norm):
+        raise TrainingError(f"{where}: the gradient of the {network} is not finite; try a lower learning_rate")
+    return norm
 
 
 def minibatch_gradient(
@@ -105,11 +124,15 @@ def minibatch_gradient(
     chosen: list[int],
     config: PPOConfig,
     processes: Processes,
+    networks: Sequence[str] = NETWORKS,
 ) -> tuple[Tensor, int, float]:
     """Add the gradient of the loss of the chosen episodes to the parameters, micro-batch by micro-batch.
 
     The loss is the sum over tokens of policy loss + value_coef x value loss, divided by the tokens of the whole
     minibatch over all processes: how it is split changes nothing but rounding.
+
+    Args:
+        networks: whose loss; with a separate critic, one may be left out.
 
     Returns:
         Sums over tokens of SUMS, the number of tokens, and the largest |ratio - 1|, all over all processes.
@@ -126,33 +149,34 @@ def minibatch_gradient(
             [trajectory.prompt_ids[i] for i in rows], [trajectory.response_ids[i] for i in rows], processes.device
         )
         kept = mask[rows]
-        old_logprobs, old_values = trajectory.logprobs[rows][kept], trajectory.values[rows][kept]
-        advantages, returns = targets.advantages[rows][kept], targets.returns[rows][kept]
-        if models.critic_trunk is None:
-            logprobs, values = models.forward(batch, config.temperature)
-        else:
-            logprobs = models.logprobs(batch, config.temperature)
-        policy_loss = policy_losses(logprobs, old_logprobs, advantages, config.clip_range).sum()
-        if models.critic_trunk is not None:
-            # One network after the other, so that the activations of one at a time take memory.
-            (policy_loss / tokens).backward()
-            policy_loss, values = policy_loss.detach(), models.values(batch)
-        value_loss = value_losses(values, old_values, returns, config.value_clip_range).sum()
-        ((policy_loss + config.value_coef * value_loss) / tokens).backward()
-        seen = update_statistics(
-            logprobs.detach(),
-            old_logprobs,
-            advantages,
-            values.detach(),
-            old_values,
-            returns,
-            config.clip_range,
-            config.value_clip_range,
+
+        def tokens_of(padded: Tensor, rows=rows, kept=kept) -> Tensor:
+            return padded[rows][kept]
+
+        shared = models.critic_trunk is None
+        logprobs, values = models.forward(batch, config.temperature) if shared else (None, None)
+        loss, seen = 0.0, {}
+        if "policy" in networks:
+            logprobs = logprobs if shared else models.logprobs(batch, config.temperature)
+            data = tokens_of(trajectory.logprobs), tokens_of(targets.advantages), config.clip_range
+            policy_loss = policy_losses(logprobs, *data).sum()
+            seen |= policy_statistics(logprobs, *data) | {"policy_loss": policy_loss.detach()}
+            loss = policy_loss / tokens
+            error = torch.maximum(error, ((logprobs.detach() - data[0]).exp() - 1).abs().max().to(error.dtype))
+            if not shared:  # the activations of one network at a time
+                loss.backward()
+                loss = 0.0
+        if "critic" in networks:
+            values = values if shared else models.values(batch)
+            data = tokens_of(trajectory.values), tokens_of(targets.returns), config.value_clip_range
+            value_loss = value_losses(values, *data).sum()
+            seen |= value_statistics(values, *data) | {"value_loss": value_loss.detach()}
+            (loss + config.value_coef * value_loss / tokens).backward()
+        sums = sums + torch.stack(
+            [torch.as_tensor(seen.get(name, 0.0), dtype=sums.dtype, device=sums.device) for name in SUMS]
         )
-        seen |= {"policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()}
-        sums = sums + torch.stack([seen[name].to(sums.dtype) for name in SUMS])
-        error = torch.maximum(error, ((logprobs.detach() - old_logprobs).exp() - 1).abs().max().to(error.dtype))
-    processes.sum_gradients(parameter for _, parameter in models.named_trainable())
+    prefixes = tuple(f"{network}." for network in networks)
+    processes.sum_gradients(p for name, p in models.named_trainable() if name.startswith(prefixes))
     return processes.sum(sums).cpu(), tokens, max(processes.gather([float(error)]))
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from minirlhf.ppo.losses import policy_losses, update_statistics, value_losses
+from minirlhf.ppo.losses import policy_losses, policy_statistics, value_losses, value_statistics
 
 
 def close(actual, expected):
@@ -56,7 +56,8 @@ def test_statistics_by_hand():
     values = torch.tensor([1.2, 1.8, 3.0, 0.0, 1.0, 1.0], dtype=torch.float64)
     old_values = torch.ones(6, dtype=torch.float64)
     returns = torch.tensor([2.0, 3.0, 0.0, 0.25, 1.0, 9.0], dtype=torch.float64)
-    seen = update_statistics(ratios.log(), torch.zeros(6), advantages, values, old_values, returns, 0.2, 0.5)
+    seen = policy_statistics(ratios.log(), torch.zeros(6), advantages, 0.2)
+    seen |= value_statistics(values, old_values, returns, 0.5)
     close(seen["ratio"], ratios.sum())
     close(seen["approx_kl"], (ratios - 1 - ratios.log()).sum())
     assert seen["clip_fraction"] == 2 and seen["value_clip_fraction"] == 1
