@@ -1,5 +1,6 @@
 """What the two stages that train with TRL's trainers have in common: their arguments and their history."""
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 def trainer_arguments(params: "Params", section: "TrainParams", folder: str) -> dict[str, Any]:
     """Arguments of TRL's SFTConfig and RewardConfig that follow from a stage's params."""
+    # TRL sets the old name of a setting that transformers 6 will rename; a user can do nothing about it.
+    warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
     return {
         "output_dir": folder,
         "max_steps": section.steps,

@@ -72,8 +72,9 @@ def main(argv: list[str] | None = None) -> None:
     metrics |= {f"reward_accuracy_{name}": round(reward_quality.accuracy(each), 6) for name, each in margins.items()}
     metrics["reward_accuracy"] = round(reward_quality.accuracy(everything), 6)
     metrics["reward_test_loss"] = round(reward_quality.preference_loss(everything), 6)
-    for split, comparisons in collected.items():
-        write_jsonl(args.collected / f"{split}.jsonl", comparisons)
+    with replace_folder(args.collected) as folder:  # empty where nothing was collected: DVC expects it
+        for split, comparisons in collected.items():
+            write_jsonl(folder / f"{split}.jsonl", comparisons)
     write_csv(args.curves, history)
     write_csv(args.calibration, reward_quality.calibration(everything))
     write_json(args.metrics, metrics)

@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> None:
 
     set_up(params)
     from minirlhf import models, sft
+    from minirlhf.causal_lm import TrunkAndHead, check_fits
     from minirlhf.training import last_logged
 
     base, revision = model_place(params.model.base), read_json(args.sources / "base.json").get("commit")
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
         policy = models.load_policy(base, revision)
     else:
         policy = models.random_policy(base, revision, params.model.random_weights, params.seed)
+    check_fits(TrunkAndHead(policy), params.data.max_prompt_tokens, params.data.max_response_tokens)
     with tempfile.TemporaryDirectory() as folder:
         history = sft.train_sft(policy, tokenizer, train, validation, params, folder)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from minirlhf.causal_lm import use_fast_gelu
+from minirlhf.data.locate import model_place
 from minirlhf.errors import UserError
 from minirlhf.files import read_json
 from minirlhf.models import first_line, load_reward_model
@@ -73,7 +74,8 @@ class RewardModel:
         file = Path(name) / "reward.json"
         if file.exists():
             settings = read_json(file)
-            name, revision = settings.pop("model", None) or name, settings.pop("revision", None) or revision
+            if "model" in settings:
+                name, revision = model_place(settings["model"]), settings.get("revision")
             settings = {key: settings[key] for key in ("format", "mean", "scale", "max_length") if key in settings}
         model = load_reward_model(str(name), revision)
         return cls(model, _load_tokenizer(str(name), revision), **(settings | options))

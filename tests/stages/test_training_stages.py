@@ -1,0 +1,117 @@
+"""The stages that train, by hand: python stages/sft.py, reward.py, ppo.py with explicit inputs and outputs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minirlhf.errors import UserError
+from minirlhf.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
+from minirlhf.world import comparisons, posts
+from stages import ppo, reward, sft
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def prepared(tmp_path, make_settings, tiny_models, monkeypatch):
+    """A folder with prepared posts and comparisons, small params, and the sources' notes; the current folder."""
+    settings = make_settings()
+    settings["model"]["base"] = str(tiny_models / "sft")
+    settings["data"] |= {"max_prompt_tokens": 512, "max_response_tokens": 8}
+    for stage in ("sft", "reward"):
+        settings[stage] |= {"steps": 2, "log_every": 1, "eval_every": 1}
+    settings["ppo"] |= {"episodes": 16, "batch_size": 8, "max_new_tokens": 4, "eval_every": 1, "snapshot_every": 1}
+    for split in ("train", "validation", "test"):
+        write_jsonl(tmp_path / f"data/prepared/posts/{split}.jsonl", posts(1, split, 8))
+        write_jsonl(tmp_path / f"data/prepared/comparisons/{split}.jsonl", comparisons(1, split, 8))
+    write_json(tmp_path / "data/sources/base.json", {"kind": "folder"})
+    write_json(tmp_path / "data/sources/reward.json", {"kind": "trained"})
+    write_json(tmp_path / "params.yaml", settings)  # JSON is YAML
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    return tmp_path
+
+
+def change(folder: Path, section: str, **values) -> None:
+    settings = json.loads((folder / "params.yaml").read_text())
+    settings[section] |= values
+    write_json(folder / "params.yaml", settings)
+
+
+def test_sft(prepared):
+    sft.main([])
+    assert [row["step"] for row in read_csv("plots/sft.csv")] == [1, 2]
+    assert read_json("metrics/sft.json").keys() == {"sft_train_loss", "sft_eval_loss"}
+    assert (prepared / "models/sft/model.safetensors").exists()
+
+
+def test_random_weights_follow_the_seed_and_the_changes(prepared):
+    change(prepared, "model", random_weights={"n_layer": 2})
+    sft.main([])
+    assert read_json("models/sft/config.json")["n_layer"] == 2
+    change(prepared, "model", random_weights={"layers": 2})
+    with pytest.raises(UserError, match="model.random_weights.layers: not a setting of gpt2"):
+        sft.main([])
+
+
+def test_a_post_that_the_model_has_no_positions_for_is_refused_before_training(prepared):
+    change(prepared, "data", max_prompt_tokens=1020)
+    with pytest.raises(UserError, match="1024"):
+        sft.main([])
+
+
+def test_reward_trained_on_collected_comparisons(prepared, tiny_models):
+    change(prepared, "reward", candidates=2, candidate_posts=3)
+    reward.main(["--sft", str(tiny_models / "sft")])
+    collected = read_jsonl("data/collected/train.jsonl")
+    assert {row["prompt"] for row in collected} == {
+        row["prompt"] for row in read_jsonl("data/prepared/posts/train.jsonl")[:3]
+    }
+    assert collected[0].keys() == {"prompt", "chosen", "rejected", "chosen_ended", "rejected_ended"}
+    metrics = read_json("metrics/reward.json")
+    assert {"reward_accuracy", "reward_accuracy_given", "reward_accuracy_collected"} <= metrics.keys()
+    assert read_json("models/reward/reward.json")["mean"] != 0
+
+
+def test_reward_models_references_score_0_on_average(prepared, tiny_models):
+    from minirlhf.reward_quality import mean_score
+    from minirlhf.rewards.model import RewardModel
+
+    reward.main(["--sft", str(tiny_models / "sft")])
+    scores = RewardModel.load("models/reward")
+    assert abs(mean_score(scores, read_jsonl("data/prepared/posts/train.jsonl"))) < 1e-5
+
+
+def test_a_pretrained_reward_model_is_named_not_copied_and_serves_ppo(prepared, tiny_models):
+    change(prepared, "reward", pretrained=str(tiny_models / "reward"))
+    reward.main(["--sft", str(tiny_models / "sft")])
+    assert [path.name for path in (prepared / "models/reward").iterdir()] == ["reward.json"]
+    note = read_json("models/reward/reward.json")
+    assert note.keys() == {"model", "revision", "format", "mean"} and note["model"] == str(tiny_models / "reward")
+    assert list((prepared / "data/collected").iterdir()) == []
+
+    ppo.main(["--sft", str(tiny_models / "sft")])
+    assert [row["update"] for row in read_csv("plots/ppo.csv")] == [0, 1, 2]
+    assert len(list((prepared / "models/snapshots").iterdir())) == 2
+    assert read_json("metrics/ppo.json")["ppo_stopped"] is None
+    assert {path.suffix for path in (prepared / "models/ppo").iterdir()} <= {".safetensors", ".json"}
+    assert list((prepared / ".resume/ppo").iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", ["source", "prepare", "sft", "reward", "ppo", "evaluate", "report"])
+def test_help_needs_no_torch(stage):
+    code = f"import sys, stages.{stage} as s\ntry: s.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
+    assert printed.startswith("usage:") and printed.endswith("False\n")
+
+
+def test_an_error_is_one_line_and_exit_code_1(prepared):
+    (prepared / "empty").mkdir()
+    change(prepared, "model", base="empty")
+    done = subprocess.run([sys.executable, ROOT / "stages" / "sft.py"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("error: empty: ") and "Traceback" not in done.stderr
+    assert not (prepared / "models").exists()
