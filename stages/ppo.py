@@ -43,6 +43,10 @@ def main(argv: list[str] | None = None) -> None:
 
     device = models.choose_device(params.device)
     settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "ppo"}) | {"device": device}
+    # A separate critic begins as the reward model, as in Huang et al. 2024, where that one is at hand: trained here, from
+    # the SFT model, so that their tokenizers agree. Else it begins as the SFT model.
+    trained_here = (args.reward / "config.json").exists()
+    critic_init = str(args.reward) if params.ppo.critic == "separate" and trained_here else None
     with resume_folder("ppo", settings, (args.posts, args.sft, args.reward)) as folder:
         trainer = PPOTrainer(
             params.ppo,
@@ -51,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
             reward=RewardModel.load(args.reward, device=device, precision=params.precision),
             prompts=prompts["train"],
             eval_prompts=prompts["validation"],
+            critic_init=critic_init,
             folder=folder,
             seed=params.seed,
             device=device,

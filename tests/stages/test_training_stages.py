@@ -85,6 +85,14 @@ def test_reward_models_references_score_0_on_average(prepared, tiny_models):
     assert abs(mean_score(scores, read_jsonl("data/prepared/posts/train.jsonl"))) < 1e-5
 
 
+def test_a_separate_critic_begins_as_the_reward_model_trained_here(prepared, tiny_models):
+    change(prepared, "ppo", critic="separate")
+    reward.main(["--sft", str(tiny_models / "sft")])
+    ppo.main(["--sft", str(tiny_models / "sft")])
+    # Its first values are the reward model's scores, not the zeros of a new value head.
+    assert read_csv("plots/ppo.csv")[1]["explained_variance"] != 0
+
+
 def test_a_pretrained_reward_model_is_named_not_copied_and_serves_ppo(prepared, tiny_models):
     change(prepared, "reward", pretrained=str(tiny_models / "reward"))
     reward.main(["--sft", str(tiny_models / "sft")])
