@@ -43,8 +43,8 @@ def main(argv: list[str] | None = None) -> None:
 
     device = models.choose_device(params.device)
     settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "ppo"}) | {"device": device}
-    # A separate critic begins as the reward model, as in Huang et al. 2024, where that one is at hand: trained here, from
-    # the SFT model, so that their tokenizers agree. Else it begins as the SFT model.
+    # A separate critic begins as the reward model (Huang et al. 2024) where that was trained here, from the SFT model,
+    # so that their tokenizers agree. Else it begins as the SFT model.
     trained_here = (args.reward / "config.json").exists()
     critic_init = str(args.reward) if params.ppo.critic == "separate" and trained_here else None
     with resume_folder("ppo", settings, (args.posts, args.sft, args.reward)) as folder:
