@@ -84,14 +84,14 @@ def test_every_stage_runs_once_and_leaves_what_the_readme_names(clone):
     assert ran(printed) == STAGES
     metrics = json.loads((folder / "metrics" / "evaluate.json").read_text())
     for system in ("reference", "sft", "ppo"):
-        assert {"reward", "rouge1", "rouge2", "rougeL", "length", "gold"} <= metrics[system].keys()
-        assert all(isinstance(value, (int, float)) for value in metrics[system].values())
+        named = [metrics[system][name] for name in ("reward", "rouge1", "rouge2", "rougeL", "length", "gold")]
+        assert all(isinstance(value, float) for value in named)
     assert metrics["win_rate"]["judge"] == "gold"
     for rate in ("ppo_vs_sft", "ppo_vs_reference"):
         assert metrics["win_rate"][rate].keys() == {"value", "low", "high"}
     assert isinstance(metrics["kl"], float)
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in (folder / "models/ppo").iterdir()}
-    assert list((folder / "plots").glob("*.png")) and (folder / "results" / "report.html").exists()
+    assert (folder / "plots/images/overview.png").exists() and (folder / "results/report.html").exists()
 
 
 def test_delivered_folders_hold_nothing_executable(clone):
