@@ -25,5 +25,5 @@ def test_training_is_a_function_of_the_seed_and_learns(tiny_models, settings, tm
         history = train_sft(model, tokenizer, rows, rows[:4], params, str(tmp_path))
         trained.append({name: weights.clone() for name, weights in model.state_dict().items()})
     assert history[-1]["step"] == 10 and history[-1]["eval_loss"] is not None
-    assert history[9]["train_loss"] < 0.9 * history[0]["train_loss"]
+    assert history[9]["train_loss"] < 0.7 * history[0]["train_loss"]
     assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
