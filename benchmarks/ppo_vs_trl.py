@@ -4,10 +4,10 @@
     /tmp/trl/bin/pip install torch==2.13.0 trl==1.12.0 transformers==5.23.0
     python benchmarks/ppo_vs_trl.py --trl-python /tmp/trl/bin/python --work small gpt2 --markdown benchmarks/ppo.md
 
-Each side runs in a process of its own, one after the other, with as many threads as asked for, on a quiet machine.
-Episodes/s is the batch divided by the median step after the first (warm-up); memory is the peak resident set of the
-process, everything included. The floor is the time that the multiply-adds of the recipe take at the speed at which
-this machine multiplies large matrices, measured at the start.
+Each side runs in a process of its own, in turn, with as many threads as asked for, on a quiet machine. Episodes/s is
+the batch divided by the median step after the first (warm-up); "times TRL" is the median over the rounds of the ratio
+within a round; memory is the peak resident set of the process, everything included. The floor is the time that the
+multiply-adds of the recipe take at the speed at which this machine multiplies large matrices, measured at the start.
 """
 
 import argparse
@@ -21,20 +21,25 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+TRL = "TRL 1.12.0"
 COLUMNS = ("work", "trainer", "episodes/s", "times TRL", "peak GB", "of TRL's", "floor", "of the floor")
 
 
 def matrix_speed(threads: int) -> float:
-    """Multiply-adds (counted twice) a second of a large fp32 matrix product: the best of ten."""
+    """Multiply-adds (counted twice) a second of a large fp32 matrix product: the best of ten, of MKL's and oneDNN's."""
     import torch
+
+    from minirlhf.kernels import linear
 
     torch.set_num_threads(threads)
     left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)
     best = float("inf")
-    for _ in range(10):
-        start = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - start)
+    for function in (torch.nn.functional.linear, linear):
+        for _ in range(10):
+            start = time.perf_counter()
+            function(left, right, None)
+            best = min(best, time.perf_counter() - start)
     return 2 * 2048**3 / best
 
 
@@ -52,27 +57,35 @@ def run(python: str, worker: str, *arguments: str) -> dict:
 
 
 def compare(name: str, args: argparse.Namespace, speed: float) -> list[dict]:
-    """Rows of the table for one work: TRL, shared trunk, separate critic."""
+    """Rows of the table for one work: TRL, shared trunk, separate critic, in turn, `args.rounds` times."""
     from ppo_work import WORKS
 
     work = WORKS[name]
     common = ["--work", name, "--steps", str(args.steps + 1), "--threads", str(args.threads)]
-    sides = [("separate critic", sys.executable, "ppo_worker_ours.py", ["--critic", "separate"])]
-    sides.insert(0, ("value head on the trunk", sys.executable, "ppo_worker_ours.py", ["--critic", "shared"]))
+    sides = {
+        "value head on the trunk": (sys.executable, "ppo_worker_ours.py", "--critic", "shared"),
+        "separate critic": (sys.executable, "ppo_worker_ours.py", "--critic", "separate"),
+    }
     if args.trl_python:
-        sides.insert(0, ("TRL 1.12.0", args.trl_python, "ppo_worker_trl.py", []))
-    rows, baseline = [], None
-    for label, python, worker, extra in sides:
-        report = run(python, worker, *common, *extra)
-        rate = work.episodes / statistics.median(report["seconds"][1:])
-        baseline = baseline or ((rate, report["peak_gb"]) if args.trl_python else None)
-        row = {"work": name, "trainer": label, "episodes/s": rate, "peak GB": report["peak_gb"]}
-        if baseline is not None:
-            row |= {"times TRL": rate / baseline[0], "of TRL's": report["peak_gb"] / baseline[1]}
+        sides = {TRL: (args.trl_python, "ppo_worker_trl.py")} | sides
+    reports = {label: [] for label in sides}
+    for _ in range(args.rounds):
+        for label, (python, worker, *extra) in sides.items():
+            reports[label].append(run(python, worker, *common, *extra))
+    rates = {
+        label: [work.episodes / statistics.median(each["seconds"][1:]) for each in of] for label, of in reports.items()
+    }
+    memory = {label: statistics.median(each["peak_gb"] for each in of) for label, of in reports.items()}
+    rows = []
+    for label, of in reports.items():
+        row = {"work": name, "trainer": label, "episodes/s": statistics.median(rates[label]), "peak GB": memory[label]}
+        if args.trl_python:
+            ratios = [ours / theirs for ours, theirs in zip(rates[label], rates[TRL], strict=True)]
+            row |= {"times TRL": statistics.median(ratios), "of TRL's": memory[label] / memory[TRL]}
         # TRL's critic is separate.
         floor = speed / work.flops_per_episode(separate_critic=label != "value head on the trunk")
-        row |= {"floor": floor, "of the floor": rate / floor, "seconds": report["seconds"]}
-        rows.append(row | {"versions": report["versions"]})
+        row |= {"floor": floor, "of the floor": row["episodes/s"] / floor}
+        rows.append(row | {"seconds": [each["seconds"] for each in of], "versions": of[0]["versions"]})
         print(line(row), flush=True)
     return rows
 
@@ -88,6 +101,7 @@ def main() -> None:
     parser.add_argument("--work", nargs="+", default=["small", "gpt2"], choices=["small", "gpt2", "tiny"])
     parser.add_argument("--trl-python", help="the python of an environment with TRL 1.12.0; without it only ours runs")
     parser.add_argument("--steps", type=int, default=5, help="steps timed after one of warm-up")
+    parser.add_argument("--rounds", type=int, default=3, help="times that the sides run in turn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--markdown", type=Path, help="write the table to this file")
     parser.add_argument("--json", type=Path, help="write every step's seconds to this file")
@@ -95,7 +109,8 @@ def main() -> None:
     speed = matrix_speed(args.threads)
     header = [
         f"{args.threads} threads of {processor()}, {speed / 1e9:.0f} GFLOP/s in fp32 matrix products, "
-        f"Python {platform.python_version()}; median of {args.steps} steps after one of warm-up",
+        f"Python {platform.python_version()}; {args.rounds} rounds in turn of {args.steps} steps "
+        "after one of warm-up",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + " --- |" * len(COLUMNS),

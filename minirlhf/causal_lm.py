@@ -7,7 +7,6 @@ apart: the head, the most expensive matrix of a small model, is applied to respo
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import NewGELUActivation
 
 from minirlhf.errors import UserError
 
@@ -15,18 +14,6 @@ from minirlhf.errors import UserError
 def at_least_float32(tensor: Tensor) -> Tensor:
     """The tensor in float32, or as it is where it has more digits."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
-def use_fast_gelu(model: nn.Module) -> None:
-    """Compute GPT-2's `gelu_new` by PyTorch's fused kernel of the same function, in place.
-
-    Several times faster on a CPU, and it keeps one tensor for the backward pass in place of six. The function has no
-    weights and the config is left alone, so what is saved is unchanged.
-    """
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, NewGELUActivation):
-                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 class TrunkAndHead:

@@ -68,14 +68,18 @@ def load_reward_model(name: str, revision: str | None = None, **options) -> "Pre
 def _load(auto_class, name: str, revision: str | None, **options) -> "PreTrainedModel":
     import torch
 
+    from minirlhf.kernels import use_fast_kernels
+
     folder = Path(name)
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         raise UserError(f"{name}: no weights there (*.safetensors)")
     options = {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False, **options}
     try:
-        return auto_class.from_pretrained(name, revision=revision, **options)
+        model = auto_class.from_pretrained(name, revision=revision, **options)
     except Exception as error:
         raise UserError(f"{name}: cannot load the model ({first_line(error)})") from error
+    use_fast_kernels(model)
+    return model
 
 
 def random_policy(name: str, revision: str | None, overrides: dict, seed: int) -> "PreTrainedModel":
@@ -87,6 +91,8 @@ def random_policy(name: str, revision: str | None, overrides: dict, seed: int) -
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from minirlhf.kernels import use_fast_kernels
+
     try:
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except Exception as error:
@@ -96,7 +102,9 @@ def random_policy(name: str, revision: str | None, overrides: dict, seed: int) -
             raise UserError(f"model.random_weights.{key}: not a setting of {config.model_type}")
         setattr(config, key, value)
     torch.manual_seed(seed)
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    use_fast_kernels(model)
+    return model
 
 
 def save_model(

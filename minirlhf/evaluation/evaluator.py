@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minirlhf.causal_lm import TrunkAndHead, use_fast_gelu
+from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.evaluation import tables
 from minirlhf.evaluation.bootstrap import Bootstrap
 from minirlhf.evaluation.findings import Findings, Measured, put_together
@@ -68,9 +68,7 @@ class Evaluator:
 
     def load(self, name: str) -> TrunkAndHead:
         """A policy, on the device."""
-        model = load_policy(name).to(self.device).eval()
-        use_fast_gelu(model)
-        return TrunkAndHead(model)
+        return TrunkAndHead(load_policy(name).to(self.device).eval())
 
     def sample(self, policy: TrunkAndHead, temperature: float, count: int | None = None, **options) -> Summaries:
         """A policy's summaries of the first `count` posts, all by default; options as of `systems.sample`."""

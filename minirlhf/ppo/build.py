@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from minirlhf.causal_lm import TrunkAndHead, use_fast_gelu
+from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.errors import UserError
 from minirlhf.files import read_json
+from minirlhf.kernels import use_fast_kernels
 from minirlhf.models import load_policy, load_reward_model, load_tokenizer
 from minirlhf.ppo.config import LoRAConfig, PPOConfig
 from minirlhf.ppo.model import Models, ValueHead
@@ -60,7 +61,7 @@ def build_models(
         critic_trunk = add_adapters(critic_trunk, config.lora, seed) if critic_trunk is not None else None
     for model in (policy, reference, critic_trunk):
         if model is not None:
-            use_fast_gelu(model)
+            use_fast_kernels(model)
             model.to(device).eval()
     if reference is not None:
         reference.requires_grad_(False)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from minirlhf.causal_lm import use_fast_gelu
 from minirlhf.data.locate import model_place
 from minirlhf.errors import UserError
 from minirlhf.files import read_json
+from minirlhf.kernels import use_fast_kernels
 from minirlhf.models import first_line, load_reward_model
 from minirlhf.prompts import encode_all
 
@@ -59,7 +59,7 @@ class RewardModel:
         self.mean, self.scale = mean, scale
         self.max_length = max_length or _longest_input(model, tokenizer)
         self.batch_size, self.device, self.precision = batch_size, torch.device(device), precision
-        use_fast_gelu(model)
+        use_fast_kernels(model)
         if format == "concat" and tokenizer.eos_token_id is None:
             raise UserError("reward model: its tokenizer has no EOS, which the format 'concat' needs; try 'pair'")
 
