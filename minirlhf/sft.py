@@ -2,6 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+import torch
+from trl import SFTConfig, SFTTrainer
+
+from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.prompts import encode
 from minirlhf.training import HistoryCallback, trainer_arguments
 
@@ -22,6 +26,29 @@ def encode_example(tokenizer, prompt: str, completion: str) -> dict[str, list[in
     }
 
 
+class SummaryTrainer(SFTTrainer):
+    """TRL's SFTTrainer with the vocabulary head on the summaries' positions only, on a CPU too.
+
+    The loss is the same. Without a GPU's kernels TRL takes the head, and its gradient, of the posts' positions as well,
+    which have no label: with GPT-2's vocabulary, and posts ten times as long as summaries, that is most of the work.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._parts = TrunkAndHead(self.model)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if inputs["labels"].is_cuda or model is not self.model:  # TRL does so itself; wrapped for several processes
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        hidden = self._parts.hidden(inputs["input_ids"], inputs["attention_mask"], use_cache=False)[:, :-1]
+        labels = inputs["labels"][:, 1:]  # [B, T - 1]: what the position before predicts
+        labelled = labels != -100
+        logits = self._parts.logits(hidden[labelled])  # [labels, V]
+        loss = torch.nn.functional.cross_entropy(logits, labels[labelled], reduction="sum")
+        loss = loss / (labelled.sum() if num_items_in_batch is None else num_items_in_batch)
+        return (loss, {"logits": logits}) if return_outputs else loss
+
+
 def train_sft(
     model, tokenizer, train: list[dict], validation: list[dict], params: "Params", folder: str
 ) -> list[dict]:
@@ -34,7 +61,6 @@ def train_sft(
         the history, a row a logged step: step, train_loss and eval_loss (nats a summary token).
     """
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
 
     def dataset(rows: list[dict]) -> Dataset:
         return Dataset.from_list(
@@ -44,7 +70,7 @@ def train_sft(
     history = HistoryCallback(
         params.sft.steps, desc="sft", names={"loss": "train_loss", "eval_loss": "eval_loss"}
     )
-    trainer = SFTTrainer(
+    trainer = SummaryTrainer(
         model=model,
         args=SFTConfig(max_length=None, **trainer_arguments(params, params.sft, folder)),
         train_dataset=dataset(train),
