@@ -6,13 +6,14 @@ No torch here, so that a mistyped setting shows within a second.
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from minirlhf.errors import UserError
 from minirlhf.files import read_text
 from minirlhf.ppo.config import PPOConfig
-from minirlhf.schema import check_keys, describe_error
+from minirlhf.schema import check_keys, describe_error, narrow
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -102,13 +103,54 @@ class RewardParams(TrainParams):
         return self
 
 
-class JudgeParams(Section):
-    """A judge of summaries other than the reward that PPO was trained on."""
+class Judge(Section):
+    """A judge of summaries other than the reward that PPO was trained on; see docs/evaluation.md."""
 
-    kind: Literal["reward_model", "function"]
-    name: Name  # of the reward model: a folder or a hub name; of the function: path/to/file.py:function
-    revision: str | None  # reward model on the hub only
-    format: Literal["concat", "pair"]  # reward model only: as reward.format
+    @field_validator("name", check_fields=False)
+    @classmethod
+    def _name_is_its_own(cls, name: str) -> str:
+        if name in ("gold", "training reward"):
+            raise ValueError(f"{name!r} is what results call another judge; a folder can be written ./{name}")
+        return name
+
+
+class RewardModelJudge(Judge):
+    """A second reward model."""
+
+    kind: Literal["reward_model"]
+    name: Name  # a folder or a hub name
+    revision: str | None  # hub only
+    format: Literal["concat", "pair"]  # as reward.format
+
+
+class FunctionJudge(Judge):
+    """A function that scores summaries, or one that compares two."""
+
+    kind: Literal["function", "pairwise_function"]
+    name: Name  # path/to/file.py:function
+
+
+class EndpointJudge(Judge):
+    """A language model behind an OpenAI-compatible chat endpoint. Its key is in the environment, never here."""
+
+    kind: Literal["endpoint"]
+    name: Name  # of the model there
+    url: str  # base, as https://api.openai.com/v1
+    max_posts: Count  # the first ones of the test split: six requests each
+    timeout: Positive  # seconds for one request
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_plain(cls, url: str) -> str:
+        parts = urlsplit(url)
+        plain = url.isascii() and url.isprintable() and not set(url) & set(" ?#") and "@" not in parts.netloc
+        if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+            # Without showing the url, which may hold a password.
+            raise ValueError("expected http:// or https://, a host and a path, without user, password, ? or #")
+        return url
+
+
+JudgeParams = Annotated[RewardModelJudge | FunctionJudge | EndpointJudge, Field(discriminator="kind")]
 
 
 class EvaluateParams(Section):
@@ -159,6 +201,7 @@ def parse_params(text: str, where: str) -> Params:
     settings = _parse_yaml(text, where)
     schema = Params.model_json_schema()
     try:
+        schema = narrow(schema, settings, schema)
         check_keys(settings, schema)
         # As JSON, so that a list may become a tuple while numbers and texts stay what they are.
         return Params.model_validate_json(json.dumps(settings))

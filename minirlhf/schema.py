@@ -11,6 +11,30 @@ KINDS = {"integer": "an integer", "number": "a number", "string": "text", "boole
 BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
+def narrow(node: Schema, value: Any, schema: Schema, path: tuple[str, ...] = ()) -> Schema:
+    """The schema of `value` in which every choice between groups that a key tells apart (`kind`) is made.
+
+    Raises:
+        UserError: that key is missing, or names no group.
+    """
+    node = _resolve(node, schema)
+    if "anyOf" in node:
+        return {**node, "anyOf": [narrow(branch, value, schema, path) for branch in node["anyOf"]]}
+    if not isinstance(value, dict):
+        return node
+    if "discriminator" in node:
+        key, groups = node["discriminator"]["propertyName"], node["discriminator"]["mapping"]
+        if key not in value:
+            raise UserError(f"{_dotted((*path, key))}: missing; expected one of {', '.join(groups)}")
+        if value[key] not in list(groups):
+            expected = f"expected one of {', '.join(groups)}, got {_show(value[key])}"
+            raise UserError(f"{_dotted((*path, key))}: {expected}")
+        node = _resolve({"$ref": groups[value[key]]}, schema)
+    properties = node.get("properties", {})
+    chosen = {key: narrow(child, value.get(key), schema, (*path, key)) for key, child in properties.items()}
+    return {**node, "properties": chosen} if properties else node
+
+
 def check_keys(value: Any, schema: Schema, path: tuple[str, ...] = ()) -> None:
     """Raise UserError unless `value` has the schema's keys and no others at every depth, defaults or not."""
     node = lookup(schema, path)
@@ -34,9 +58,10 @@ def check_keys(value: Any, schema: Schema, path: tuple[str, ...] = ()) -> None:
 
 def describe_error(error: dict[str, Any], schema: Schema) -> str:
     """One line for the first error of a pydantic ValidationError."""
-    path = error["loc"]
-    while path and not lookup(schema, path, whole=True):  # pydantic adds the branch of a union to the path
-        path = path[:-1]
+    path = ()
+    for part in error["loc"]:
+        if lookup(schema, (*path, part), whole=True):  # pydantic adds the branch of a union to the path
+            path += (part,)
     if error["type"] == "value_error":  # one of our own checks between settings
         return f"{_dotted(path)}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
     return f"{_dotted(path)}: expected {describe(schema, path)}, got {_show(error['input'])}"
@@ -52,6 +77,8 @@ def _describe(node: Schema, schema: Schema) -> str:
         node = _resolve(node, schema)
     if "anyOf" in node:
         return " or ".join(_describe(branch, schema) for branch in node["anyOf"])
+    if "oneOf" in node:
+        return KINDS["object"]
     if "enum" in node:
         return "one of " + ", ".join(map(str, node["enum"]))
     if "const" in node:

@@ -78,6 +78,49 @@ def test_settings_that_do_not_fit_together(settings, key, value, part):
     assert message(settings).startswith(part)
 
 
+MODEL = {"kind": "reward_model", "name": "models/own/judge", "revision": None, "format": "pair"}
+ENDPOINT = {"kind": "endpoint", "name": "m", "url": "http://localhost:8000/v1", "max_posts": 200, "timeout": 60}
+
+
+@pytest.mark.parametrize("judge", [MODEL, ENDPOINT, {"kind": "function", "name": "a.py:f"}])
+def test_each_kind_of_judge_has_settings_of_its_own(settings, judge):
+    settings["evaluate"]["judge"] = judge
+    params = parse_params(json.dumps(settings), "params.yaml")
+    assert params.model_dump(mode="json") == settings
+
+
+@pytest.mark.parametrize(
+    ("judge", "expected"),
+    [
+        ({**ENDPOINT, "timeout": 0}, ".timeout: expected a number > 0, got 0"),
+        ({**ENDPOINT, "max_posts": None}, ".max_posts: expected an integer >= 1, got null"),
+        ({**ENDPOINT, "api_key": "sk-1"}, ".api_key: unknown setting; expected one of kind, name, url, max_posts, "
+         "timeout"),
+        ({**MODEL, "url": "x"}, ".url: unknown setting; expected one of kind, name, revision, format"),
+        ({"kind": "endpoint", "name": "m"}, ".url: missing; expected text"),
+        ({"name": "m"}, ".kind: missing; expected one of endpoint, function, pairwise_function, reward_model"),
+        ({"kind": "llm"}, ".kind: expected one of endpoint, function, pairwise_function, reward_model, got 'llm'"),
+        ({"kind": []}, ".kind: expected one of endpoint, function, pairwise_function, reward_model, got []"),
+        ("gpt", ": expected a group of settings or null, got 'gpt'"),
+        ({**MODEL, "name": "gold"}, ".name: 'gold' is what results call another judge; a folder can be written ./gold"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_judge_is_said_of_its_kind(settings, judge, expected):
+    settings["evaluate"]["judge"] = judge
+    assert message(settings) == f"evaluate.judge{expected} (params.yaml)"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:8000", "ftp://host/v1", "http:///v1", "http://me:secret@host/v1", "http://host/v1?key=secret",
+     "http://host /v1", "http://[host/v1", "http://höst/v1"],
+)  # fmt: skip
+def test_a_url_with_more_than_host_and_path_is_refused_without_showing_it(settings, url):
+    settings["evaluate"]["judge"] = {**ENDPOINT, "url": url}
+    said = message(settings)
+    assert said.startswith("evaluate.judge.url: ") and "secret" not in said
+
+
 def test_candidates_need_the_embedded_world(settings):
     settings["reward"]["candidates"] = 4
     settings["data"] |= {"posts": "own", "comparisons": "own"}

@@ -11,10 +11,12 @@ import numpy as np
 from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.evaluation import tables
 from minirlhf.evaluation.bootstrap import Bootstrap
-from minirlhf.evaluation.findings import Findings, Measured, put_together
+from minirlhf.evaluation.endpoint import Endpoint
+from minirlhf.evaluation.findings import PAIRS, Findings, Measured, put_together
 from minirlhf.evaluation.frontier import best_of_n, best_of_n_kl
 from minirlhf.evaluation.judges import judge_names, load_function
 from minirlhf.evaluation.measures import Measures, measure
+from minirlhf.evaluation.pairwise import PairwiseJudge, Verdicts, checked
 from minirlhf.evaluation.systems import (
     FIRST_BEST_OF_N_EPISODE,
     Summaries,
@@ -41,7 +43,7 @@ class Evaluator:
     params: "Params"
     tokenizer: object
     reward: RewardFunction
-    judge: RewardFunction | None = None  # a second opinion, evaluate.judge of the params
+    judge: RewardFunction | PairwiseJudge | None = None  # a second opinion, evaluate.judge of the params
     device: str = "cpu"
     prompts: list[str] = field(init=False)
     references: list[str] = field(init=False)
@@ -58,6 +60,11 @@ class Evaluator:
     def has_gold(self) -> bool:
         """Whether every post carries the record of its truth."""
         return all("record" in post for post in self.posts)
+
+    @property
+    def scorer(self) -> RewardFunction | None:
+        """The params' judge, if it gives scores."""
+        return None if isinstance(self.judge, PairwiseJudge) else self.judge
 
     @property
     def frontier_count(self) -> int:
@@ -105,16 +112,25 @@ class Evaluator:
             gold_judge if self.has_gold else None,
             records,
         )
-        if self.judge is not None:
-            found["judge"] = np.array(self.score(self.judge, self.prompts, summaries), float)
+        if self.scorer is not None:
+            found["judge"] = np.array(self.score(self.scorer, self.prompts, summaries), float)
         return found
 
+    def compare(self, systems: dict[str, Summaries]) -> dict[tuple[str, str], Verdicts]:
+        """What the params' judge says of each pair of systems, if it compares."""
+        if not isinstance(self.judge, PairwiseJudge):
+            return {}
+        return {
+            (one, other): self.judge.compare(self.prompts, systems[one].texts, systems[other].texts)
+            for one, other in PAIRS
+        }
+
     def decisive(self, prompts: Sequence[str], summaries: Summaries, posts: Sequence[dict]) -> np.ndarray:
-        """The deciding judge's scores, of any summaries."""
+        """Scores of any summaries by the first judge that gives them."""
         if self.has_gold:
             triples = zip(summaries.texts, posts, summaries.ended.tolist(), strict=True)
             return np.array([gold_judge(text, post["record"], ended).score for text, post, ended in triples])
-        return np.array(self.score(self.judge or self.reward, prompts, summaries))
+        return np.array(self.score(self.scorer or self.reward, prompts, summaries))
 
     def kl(self, summaries: Summaries, sft: TrunkAndHead) -> np.ndarray:
         """[B] log ratio of each sampled summary under its policy and under SFT, nats: its mean estimates the KL."""
@@ -177,6 +193,8 @@ def evaluate(posts: list[dict], params: "Params", sft: str, ppo: str, reward: st
     tokenizer = load_tokenizer(sft)
     reward_model, judge = load_reward(reward, params, device), load_judge(params, device)
     evaluator = Evaluator(posts, params, tokenizer, reward_model, judge, device)
+    if isinstance(judge, PairwiseJudge):  # one that cannot be asked fails now, not after all sampling
+        judge.ask(evaluator.prompts[:1], evaluator.references[:1], evaluator.references[:1])
     before, after = evaluator.load(sft), evaluator.load(ppo)
     authors = written(tokenizer, evaluator.references)
     summaries = {
@@ -195,6 +213,7 @@ def evaluate(posts: list[dict], params: "Params", sft: str, ppo: str, reward: st
         summaries=summaries,
         measures=measures,
         log_ratios=evaluator.kl(sampled["ppo"], before),
+        verdicts=evaluator.compare(sampled),
         frontier=evaluator.best_of_n_rows(before) + path_of_ppo(evaluator, before, sampled, snapshots),
     )
     return put_together(measured, evaluator.judges, Bootstrap(params.seed, params.evaluate.bootstrap), params.seed)
@@ -207,13 +226,17 @@ def load_reward(name: str, params: "Params", device: str, **options) -> RewardFu
     )
 
 
-def load_judge(params: "Params", device: str) -> RewardFunction | None:
-    """The judge that the params name, if they do."""
+def load_judge(params: "Params", device: str) -> RewardFunction | PairwiseJudge | None:
+    """The judge that the params name, if they do: one that scores, or one that compares."""
     judge = params.evaluate.judge
     if judge is None:
         return None
     if judge.kind == "function":
         return load_function(judge.name)
+    if judge.kind == "pairwise_function":
+        return PairwiseJudge(checked(load_function(judge.name), judge.name))
+    if judge.kind == "endpoint":
+        return PairwiseJudge(Endpoint(judge.url, judge.name, judge.timeout), judge.max_posts)
     return load_reward(judge.name, params, device, revision=judge.revision, format=judge.format)
 
 

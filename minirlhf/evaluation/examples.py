@@ -7,21 +7,25 @@ from difflib import SequenceMatcher
 KINDS = ("sample", "gain", "loss")
 
 
-def choose(gains: list[float], seed: int, sample: int, extremes: int) -> list[tuple[int, str]]:
+def choose(
+    gains: list[float], seed: int, sample: int, extremes: int, between_equals: list[float] | None = None
+) -> list[tuple[int, str]]:
     """Choose posts to show, as (index, kind); a post is shown once, a sampled one is never also an extreme.
 
     Args:
-        gains: PPO's score minus SFT's for each post.
+        gains: PPO's score minus SFT's for each post; NaN is neither a gain nor a loss.
         seed: of the sample.
         sample: how many to draw at random.
         extremes: how many of the largest gains and, again, of the largest losses; only true gains and true
         losses.
+        between_equals: which of two equal gains, or losses, is the larger.
     """
     order = list(range(len(gains)))
     drawn = sorted(random.Random(f"examples/{seed}").sample(order, min(sample, len(order))))
     rest = [index for index in order if index not in set(drawn)]
-    up = sorted((i for i in rest if gains[i] > 0), key=lambda i: (-gains[i], i))[:extremes]
-    down = sorted((i for i in rest if gains[i] < 0), key=lambda i: (gains[i], i))[:extremes]
+    then = between_equals or [0.0] * len(gains)
+    up = sorted((i for i in rest if gains[i] > 0), key=lambda i: (-gains[i], -then[i], i))[:extremes]
+    down = sorted((i for i in rest if gains[i] < 0), key=lambda i: (gains[i], then[i], i))[:extremes]
     kinds = zip(KINDS, (drawn, up, down), strict=True)
     return [(index, kind) for kind, chosen in kinds for index in chosen]
 

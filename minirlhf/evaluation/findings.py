@@ -1,18 +1,21 @@
 """What was measured, put together: the metrics, the rows of every CSV file, the summaries to look at."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from minirlhf.evaluation import results, tables
 from minirlhf.evaluation.bootstrap import Bootstrap, rounded
+from minirlhf.evaluation.examples import choose
 from minirlhf.evaluation.measures import Measures, gains, means, variety
+from minirlhf.evaluation.pairwise import Verdicts
 from minirlhf.evaluation.systems import Summaries
 from minirlhf.evaluation.winrate import wins_by_score
 
 PAIRS = (("ppo", "sft"), ("ppo", "reference"), ("sft", "reference"))
 POLICIES = ("sft", "ppo")
+SAMPLED, EXTREMES = 20, 10  # posts shown: drawn at random; of the largest gains, and again of the largest losses
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Measured:
     measures: dict[str, dict[str, Measures]]  # decoding -> system -> measure -> [B]
     log_ratios: np.ndarray  # [B] of PPO's sampled summaries under PPO and under SFT, nats
     frontier: list[dict]
+    # What the params' judge said of each of PAIRS, sampled, where it compares and gives no scores; else empty.
+    verdicts: dict[tuple[str, str], Verdicts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,45 +50,65 @@ def put_together(measured: Measured, judges: dict[str, str], bootstrap: Bootstra
     """Numbers and rows from what was measured.
 
     Args:
-        judges: the measures that judge, the deciding one first, with their names for readers.
+        judges: who judges, the deciding one first, with their names for readers. Each is a measure, but for one that
+            compares, whose verdicts are among what was measured.
         seed: of the posts that are shown.
     """
     decisive, judge_name = next(iter(judges.items()))
-    wins = {
-        (decoding, name, system, against): wins_by_score(of[system][judge], of[against][judge])
-        for decoding, of in measured.measures.items()
-        for judge, name in judges.items()
-        for system, against in PAIRS
-    }
-    decided = {pair: wins["sampled", judge_name, *pair] for pair in PAIRS}
     sampled, greedy = measured.measures["sampled"], measured.measures["greedy"]
+    scoring = next(name for name in judges if name in sampled["ppo"])
+    wins = wins_by_all(measured, judges)
+    decided = {pair: wins["sampled", judge_name, *pair] for pair in PAIRS}
     summaries = {**measured.summaries["sampled"]}
     shown = {**sampled}
     for name in POLICIES:
         summaries[f"{name}_greedy"], shown[f"{name}_greedy"] = measured.summaries["greedy"][name], greedy[name]
-    rows = results.summary_rows(measured.posts, summaries, shown, decisive, seed)
+    difference = sampled["ppo"][scoring] - sampled["sft"][scoring]
+    gain, between_equals = difference, None
+    if scoring != decisive:  # verdicts are few different numbers
+        gain, between_equals = 2 * decided["ppo", "sft"] - 1, difference.tolist()
+    chosen = choose(gain.tolist(), seed, SAMPLED, EXTREMES, between_equals)
+    rows = results.summary_rows(measured.posts, summaries, shown, gain, chosen)
+    win_rate = {"judge": judge_name, **results.win_rate_metrics(decided, lengths(sampled), bootstrap)}
+    if scoring != decisive:
+        win_rate |= results.pairwise_metrics(list(measured.verdicts.values()), bootstrap)
     return Findings(
-        metrics=_metrics(measured, decided, decisive, judge_name, bootstrap),
+        metrics=_metrics(measured, win_rate, scoring, bootstrap),
         plots=_plots(measured, wins, decided["ppo", "sft"], bootstrap),
         summaries=rows,
-        page=results.summaries_page(rows, decisive, judge_name),
+        page=results.summaries_page(rows, scoring, judges[scoring], judge_name),
     )
 
 
-def _metrics(
-    measured: Measured, decided: dict[tuple[str, str], np.ndarray], decisive: str, judge_name: str, bootstrap: Bootstrap
-) -> dict:
+def lengths(systems: dict[str, Measures]) -> dict[str, np.ndarray]:
+    """[B] tokens of each system's summaries."""
+    return {name: measures["length"] for name, measures in systems.items()}
+
+
+def wins_by_all(measured: Measured, judges: dict[str, str]) -> dict[tuple[str, str, str, str], np.ndarray]:
+    """(decoding, judge's name, system, against) -> [B] wins, of everything that was judged."""
+    wins = {}
+    for decoding, of in measured.measures.items():
+        for judge, name in judges.items():
+            if judge in of["ppo"]:
+                found = {pair: wins_by_score(of[pair[0]][judge], of[pair[1]][judge]) for pair in PAIRS}
+            else:
+                found = {pair: told.wins for pair, told in measured.verdicts.items() if decoding == "sampled"}
+            wins |= {(decoding, name, *pair): won for pair, won in found.items()}
+    return wins
+
+
+def _metrics(measured: Measured, win_rate: dict, scoring: str, bootstrap: Bootstrap) -> dict:
     sampled, greedy = measured.measures["sampled"], measured.measures["greedy"]
     found = {name: means(values, bootstrap) for name, values in sampled.items()}
-    lengths = {name: values["length"] for name, values in sampled.items()}
     kl = bootstrap.mean(measured.log_ratios)
     with_intervals = {**found, "ppo_minus_sft": gains(sampled["ppo"], sampled["sft"], bootstrap)}
-    shown = dict.fromkeys(("reward", decisive))
+    shown = dict.fromkeys(("reward", scoring))
     return {
         **{name: results.system_metrics(estimates) for name, estimates in found.items()},
         "greedy": {name: results.system_metrics(means(greedy[name], bootstrap)) for name in POLICIES},
         "kl": rounded(kl.value),
-        "win_rate": {"judge": judge_name, **results.win_rates(decided, lengths, bootstrap)},
+        "win_rate": win_rate,
         "posts": len(measured.posts),
         "intervals": {
             "kl": kl.as_json(),
@@ -97,7 +122,7 @@ def _plots(
 ) -> dict[str, list[dict]]:
     sampled, greedy = measured.measures["sampled"], measured.measures["greedy"]
     found = {name: means(values, bootstrap) for name, values in sampled.items()}
-    lengths = {(decoding, name): m["length"] for decoding, of in measured.measures.items() for name, m in of.items()}
+    tokens = {(decoding, name): m["length"] for decoding, of in measured.measures.items() for name, m in of.items()}
     subreddits = [post.get("subreddit") for post in measured.posts]
     return {
         "rewards": tables.histogram(sampled, "reward"),
@@ -111,7 +136,7 @@ def _plots(
         ),
         "gold_parts": tables.gold_part_rows(found),
         "facts": tables.fact_rows(found),
-        "win_rates": tables.win_rate_rows(wins, lengths, bootstrap),
+        "win_rates": tables.win_rate_rows(wins, tokens, bootstrap),
         "slices": tables.slice_rows(measured.post_tokens, subreddits, decided, bootstrap),
         "frontier": measured.frontier,
     }

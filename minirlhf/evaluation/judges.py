@@ -1,20 +1,21 @@
 """Who decides which summary is better: judges apart from the reward that PPO was trained on.
 
-A judge scores a summary, and of two the one with the higher score wins. Each is a measure (see `measures.py`):
-
 - `gold`: the truth, in the embedded world;
-- `judge`: a second reward model, or any function with the signature of a reward function, named in the params;
+- `judge`: the one named in the params: a second reward model, a function, or a language model behind an endpoint;
 - `reward`: the training reward itself. It is always reported, and decides only where there is nothing better: a policy
   trained on it is bound to win by it, so that says how far optimization went, not that summaries got better.
+
+Most judges score a summary, and of two the one with the higher score wins; their scores are a measure of that name (see
+`measures.py`). Others compare two summaries and give no scores (`pairwise.py`).
 """
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minirlhf.errors import UserError
-from minirlhf.rewards.text import RewardFunction
 
 if TYPE_CHECKING:
     from minirlhf.params import JudgeParams
@@ -23,14 +24,14 @@ TRAINING_REWARD = "training reward"
 
 
 def judge_names(has_gold: bool, judge: "JudgeParams | None") -> dict[str, str]:
-    """The measures that judge, the one that decides first, each with the name a reader is told."""
+    """Who judges, the one that decides first, each with the name a reader is told."""
     names = {"gold": "gold"} if has_gold else {}
     if judge is not None:
         names["judge"] = judge.name
     return names | {"reward": TRAINING_REWARD}
 
 
-def load_function(spec: str) -> RewardFunction:
+def load_function(spec: str) -> Callable:
     """The function named by `path/to/file.py:function`; the file is run, as Python runs any module it imports.
 
     Raises:

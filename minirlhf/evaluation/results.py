@@ -1,17 +1,17 @@
 """What the evaluate stage leaves behind: the metrics, and the summaries for machines and for readers."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from minirlhf.evaluation.bootstrap import Bootstrap, Estimate, rounded
-from minirlhf.evaluation.examples import choose
 from minirlhf.evaluation.measures import GOLD_PART, Measures
+from minirlhf.evaluation.pairwise import Verdicts, position_bias
 from minirlhf.evaluation.rouge import MEASURES as ROUGE
 from minirlhf.evaluation.systems import Summaries
-from minirlhf.evaluation.winrate import length_controlled_win_rate
+from minirlhf.evaluation.winrate import win_rates
 
-SAMPLED, EXTREMES = 20, 10  # posts shown: drawn at random; of the largest gains, and again of the largest losses
 HEADLINE = ("reward", *ROUGE, "length", "ended", "gold", "judge")
 HEADINGS = {
     "sample": "Drawn at random",
@@ -30,32 +30,52 @@ def system_metrics(found: dict[str, Estimate]) -> dict:
     return metrics
 
 
-def win_rates(
+def win_rate_metrics(
     wins: dict[tuple[str, str], np.ndarray], lengths: dict[str, np.ndarray], bootstrap: Bootstrap
 ) -> dict[str, dict]:
     """Win rates by one judge, `SYSTEM_vs_OTHER: {value, low, high}`, and the same with lengths matched."""
     plain, controlled = {}, {}
     for (system, against), won in wins.items():
         key = f"{system}_vs_{against}"
-        plain[key] = bootstrap.mean(won).as_json()
-        difference = lengths[system] - lengths[against]
-        controlled[key] = length_controlled_win_rate(won, difference, bootstrap).as_json()
+        estimates = win_rates(won, lengths[system] - lengths[against], bootstrap)
+        plain[key], controlled[key] = (estimate.as_json() for estimate in estimates)
     return {**plain, "length_controlled": controlled}
 
 
+def pairwise_metrics(verdicts: Sequence[Verdicts], bootstrap: Bootstrap) -> dict:
+    """What a judge that compares leaves beside its win rates: on how many posts, what was not judged, its bias.
+
+    `posts` it was asked about, `pairs: {judged, REASON...}` of summaries there, and `position_bias: {flipped,
+    first_place}` (see `PositionBias`), null where all pairs were of equal summaries.
+    """
+    pairs = Counter(judged=int(sum((~np.isnan(found.wins)).sum() for found in verdicts)))
+    for found in verdicts:
+        pairs.update(found.not_judged)
+    bias = position_bias(verdicts, bootstrap)
+    return {
+        "posts": verdicts[0].posts,
+        "pairs": dict(pairs),
+        "position_bias": bias and {name: e.as_json() for name, e in vars(bias).items()},
+    }
+
+
 def summary_rows(
-    posts: Sequence[dict], systems: dict[str, Summaries], measures: dict[str, Measures], judge: str, seed: int
+    posts: Sequence[dict],
+    systems: dict[str, Summaries],
+    measures: dict[str, Measures],
+    gains: np.ndarray,
+    chosen: list[tuple[int, str]],
 ) -> list[dict]:
     """One row a post for results/summaries.jsonl.
 
-    `post`, `shown` (sample, gain, loss or null), `gain` (PPO's score by the judge minus SFT's), then for each system
-    `{summary, ended, length, reward, rougeL, gold, judge}`.
+    `post`, `shown` (sample, gain, loss or null), `gain` (PPO's score by the judge minus SFT's; of a judge that compares
+    PPO's share of the verdict minus SFT's, null where there is none), then for each system `{summary, ended, length,
+    reward, rougeL, gold, judge}`.
     """
-    gains = measures["ppo"][judge] - measures["sft"][judge]
-    shown = dict(choose(gains.tolist(), seed, SAMPLED, EXTREMES))
-    rows = []
+    shown, rows = dict(chosen), []
     for index, post in enumerate(posts):
-        row = {"post": post["prompt"], "shown": shown.get(index), "gain": rounded(gains[index])}
+        gain = None if np.isnan(gains[index]) else rounded(gains[index])
+        row = {"post": post["prompt"], "shown": shown.get(index), "gain": gain}
         for name, summaries in systems.items():
             row[name] = {"summary": summaries.texts[index].strip(), "ended": bool(summaries.ended[index])}
             for measure in ("length", "reward", "rougeL", "gold", "judge"):
@@ -65,10 +85,15 @@ def summary_rows(
     return rows
 
 
-def summaries_page(rows: list[dict], judge: str, judge_name: str) -> str:
-    """The shown summaries as Markdown: the post, then a table of its summaries and their scores."""
-    columns = [judge] + [name for name in ("reward", "length") if name != judge]
-    titles = {"reward": "reward", "length": "tokens", judge: judge_name}
+def summaries_page(rows: list[dict], scoring: str, score_name: str, judge_name: str) -> str:
+    """The shown summaries as Markdown: the post, then a table of its summaries and their scores.
+
+    Args:
+        scoring: the measure shown first, called `score_name`.
+        judge_name: who decided which gains and losses are the largest.
+    """
+    columns = [scoring] + [name for name in ("reward", "length") if name != scoring]
+    titles = {"reward": "reward", "length": "tokens", scoring: score_name}
     lines = [
         "# Summaries before and after PPO",
         "",

@@ -8,7 +8,7 @@ import numpy as np
 from minirlhf.evaluation.bootstrap import Bootstrap, Estimate, rounded
 from minirlhf.evaluation.measures import FACT, GOLD_PART, Measures
 from minirlhf.evaluation.rouge import MEASURES as ROUGE
-from minirlhf.evaluation.winrate import length_controlled_win_rate
+from minirlhf.evaluation.winrate import win_rates
 
 BINS = 30  # of a histogram
 LARGEST_SUBREDDITS = 8
@@ -104,15 +104,14 @@ def win_rate_rows(
     high`.
 
     Args:
-        wins: (decoding, judge, system, against) -> 1, 0.5 or 0 a post.
+        wins: (decoding, judge, system, against) -> from 1 to 0 a post, NaN where there is no verdict.
         lengths: (decoding, system) -> tokens of its summaries.
     """
     rows = []
     for (decoding, judge, system, against), won in wins.items():
         difference = lengths[decoding, system] - lengths[decoding, against]
         names = {"decoding": decoding, "judge": judge, "system": system, "against": against}
-        matched = length_controlled_win_rate(won, difference, bootstrap)
-        for kind, estimate in (("as they are", bootstrap.mean(won)), ("matched", matched)):
+        for kind, estimate in zip(("as they are", "matched"), win_rates(won, difference, bootstrap), strict=True):
             rows.append({**names, "lengths": kind, **estimate.as_json()})
     return rows
 
@@ -122,14 +121,16 @@ def slice_rows(
 ) -> list[dict]:
     """Win rate by thirds of the posts' lengths and by the largest subreddits: `slice, group, posts, value, low, high`.
 
-    Slices of fewer than `SMALLEST_SLICE` posts are left out.
+    Slices of fewer than `SMALLEST_SLICE` posts with a verdict are left out.
     """
+    judged = ~np.isnan(wins)
     first, second = np.quantile(post_tokens, [1 / 3, 2 / 3])
     third = (post_tokens > first).astype(int) + (post_tokens > second)
     names = (f"up to {first:.0f} tokens", f"{first:.0f} to {second:.0f}", f"over {second:.0f}")
     slices = [("post length", name, third == number) for number, name in enumerate(names)]
     common = Counter(name for name in subreddits if name).most_common(LARGEST_SUBREDDITS)
     slices += [("subreddit", name, np.array([s == name for s in subreddits])) for name, _ in sorted(common)]
+    slices = [(kind, name, chosen & judged) for kind, name, chosen in slices]
     return [
         {"slice": kind, "group": name, "posts": int(chosen.sum()), **bootstrap.mean(wins[chosen]).as_json()}
         for kind, name, chosen in slices

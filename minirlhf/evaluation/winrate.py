@@ -1,6 +1,6 @@
 """Win rates: the share of posts on which one system's summary beats another's, a tie counting one half.
 
-The plain win rate is `Bootstrap.mean` of the wins.
+Posts without a verdict (NaN, from judges that may give none) are left out.
 """
 
 import numpy as np
@@ -22,6 +22,15 @@ def wins_by_score(scores: np.ndarray, other_scores: np.ndarray) -> np.ndarray:
     return (np.sign(np.asarray(scores, float) - np.asarray(other_scores, float)) + 1) / 2
 
 
+def win_rates(
+    wins: np.ndarray, length_difference: np.ndarray, bootstrap: Bootstrap
+) -> tuple[Estimate, Estimate]:
+    """The plain win rate, and the length-controlled one, of wins [B] that may hold NaN."""
+    judged = ~np.isnan(wins)
+    matched = length_controlled_win_rate(wins[judged], length_difference[judged], bootstrap)
+    return bootstrap.mean(wins[judged]), matched
+
+
 def length_controlled_win_rate(
     wins: np.ndarray, length_difference: np.ndarray, bootstrap: Bootstrap
 ) -> Estimate:
@@ -36,7 +45,7 @@ def length_controlled_win_rate(
     post the answer is an extrapolation, and its interval says so by being wide.
 
     Args:
-        wins: 1, 0.5 or 0 for each post.
+        wins: from 1 to 0 for each post, a tie 0.5.
         length_difference: own length minus the other's, same posts, any unit.
     """
     wins, difference = np.asarray(wins, float), np.asarray(length_difference, float)

@@ -31,11 +31,11 @@ class Panel:
 PANELS = {
     panel.key: panel
     for panel in (
-        Panel("scores", "How good the summaries are", "Mean score by the judge; bars are 95% intervals over posts.",
+        Panel("scores", "How good the summaries are", "Mean score; bars are 95% intervals over posts.",
               results.scores, "measures"),
         Panel("win_rates", "Who wins", "Share of held-out posts won; 95% intervals over posts. What the training "
               "reward says of its own pupil is shown in grey.", results.win_rates, "win_rates", tall=True),
-        Panel("frontier_gold", "What it cost: the judge's score against KL", "Best of n samples of the SFT policy, "
+        Panel("frontier_gold", "What it cost: score against KL", "Best of n samples of the SFT policy, "
               "chosen by the reward model, against PPO's path; bars are 95% intervals, lines Gao et al.'s curves.",
               results.frontier_gold, "frontier"),
         Panel("frontier_proxy", "What it cost: the training reward against KL", "The same points by the reward that "

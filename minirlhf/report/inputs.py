@@ -66,9 +66,37 @@ class Inputs:
 
     @property
     def judging(self) -> str:
-        """The measure by which that judge scores: gold, judge or reward."""
+        """Which judge decides: gold, judge (the one that the params name) or reward."""
+        return "judge" if self.compares else self.scoring
+
+    @property
+    def scoring(self) -> str:
+        """The measure that is shown as the score: the deciding judge's, or the reward if that judge gives none."""
         ppo = self.metrics["evaluate"]["ppo"]
-        return next(name for name in ("gold", "judge", "reward") if name in ppo)
+        scores = ("reward",) if self.compares else ("gold", "judge", "reward")
+        return next(name for name in scores if name in ppo)
+
+    @property
+    def compares(self) -> bool:
+        """Whether the deciding judge compares two summaries and gives no scores."""
+        return "position_bias" in self.metrics["evaluate"]["win_rate"]
+
+    @property
+    def score_name(self) -> str:
+        """What that score is called."""
+        return self.score_names[self.scoring]
+
+    @property
+    def score_names(self) -> dict[str, str]:
+        """What each judge's score is called."""
+        named = (row["judge"] for row in self.plots["win_rates"])
+        other = next((name for name in named if name not in ("gold", "training reward")), "judge")
+        return {"gold": "gold score", "judge": f"score by {shorten(other)}", "reward": "training reward"}
+
+
+def shorten(name: str) -> str:
+    """A judge's name for where there is little room: the end of a path says more than its beginning."""
+    return name if len(name) <= 32 else "..." + name[-29:]
 
 
 def read_inputs(metrics: Path, plots: Path, summaries: Path) -> Inputs:

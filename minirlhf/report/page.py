@@ -126,7 +126,7 @@ def _checks(checks: list[Check]) -> str:
 
 def _examples(inputs: Inputs) -> str:
     rows = [row for row in inputs.summaries if row["shown"]]
-    rows.sort(key=lambda row: (list(KINDS).index(row["shown"]), -abs(row["gain"]) * (row["shown"] != "sample")))
+    rows.sort(key=lambda row: (list(KINDS).index(row["shown"]), -abs(row["gain"]) if row["shown"] != "sample" else 0))
     kinds = [kind for kind in KINDS if any(row["shown"] == kind for row in rows)]
     buttons = '<button type="button" aria-pressed="true" data-kind="">all</button>' + "".join(
         f'<button type="button" aria-pressed="false" data-kind="{kind}">{KINDS[kind]}</button>' for kind in kinds
@@ -152,16 +152,17 @@ def _card(inputs: Inputs, row: Row) -> str:
         f'<dd dir="auto">{texts[system]}</dd></div>'
         for system, (name, _) in SYSTEMS.items()
     )
+    gain = "not judged" if row["gain"] is None else f"{row['gain']:+.2f}"
     return (
         f'<article data-kind="{row["shown"]}"><p class="tag">{KINDS[row["shown"]]} '
-        f'<span>{row["gain"]:+.2f}</span></p>{_post(row["post"])}'
+        f"<span>{gain}</span></p>{_post(row['post'])}"
         f"<dl>{parts}</dl></article>"
     )
 
 
 def _scores(inputs: Inputs, system: Row) -> str:
-    judged = f"{inputs.judging} {system[inputs.judging]:.2f}"
-    reward = "" if inputs.judging == "reward" else f", reward {system['reward']:.2f}"
+    judged = f"{inputs.scoring} {system[inputs.scoring]:.2f}"
+    reward = "" if inputs.scoring == "reward" else f", reward {system['reward']:.2f}"
     return judged + reward + f", {system['length']:.0f} tokens" + ("" if system["ended"] else ", cut off")
 
 

@@ -5,7 +5,7 @@ from matplotlib.ticker import PercentFormatter
 
 from minirlhf.evaluation.bootstrap import Estimate
 from minirlhf.evaluation.frontier import fit_curve, overoptimized_from
-from minirlhf.report.inputs import Inputs
+from minirlhf.report.inputs import Inputs, shorten
 from minirlhf.report.style import (
     BLUE,
     FAINT,
@@ -30,7 +30,6 @@ PARTS = {
     "unended": "cut off",
 }
 KL_TICKS = (0, 0.25, 1, 2, 4, 9, 16, 25, 49, 100, 196, 400)
-JUDGING = {"gold": "gold score", "judge": "judge's score", "reward": "training reward"}
 
 
 def distribution(inputs: Inputs, ax: Axes, table: str, unit: str) -> None:
@@ -61,20 +60,20 @@ def length_distribution(inputs: Inputs, ax: Axes) -> None:
 
 
 def scores(inputs: Inputs, ax: Axes) -> None:
-    """The deciding judge's mean score of each system, sampled (filled) and greedy (open)."""
+    """The mean score of each system, sampled (filled) and greedy (open)."""
     names = []
     for at, (system, (text, color)) in enumerate(SYSTEMS.items()):
         names.append(text)
-        row = inputs.measure(system, inputs.judging)
+        row = inputs.measure(system, inputs.scoring)
         whisker(ax, row, at, color)
         ax.annotate(f"{row['value']:.2f}", (row["value"], at), xytext=(0, 8), textcoords="offset points", ha="center",
                     fontsize=8.5, color=color)  # fmt: skip
-        if greedy := inputs.measure(system, inputs.judging, "greedy"):
+        if greedy := inputs.measure(system, inputs.scoring, "greedy"):
             whisker(ax, greedy, at + 0.28, color, filled=False, size=5)
     rows_on_y(ax, names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.margins(x=0.12)
-    label_axes(ax, f"mean {JUDGING[inputs.judging]} (open: greedy decoding)", "")
+    label_axes(ax, f"mean {inputs.score_name} (open: greedy decoding)", "")
 
 
 def rouge(inputs: Inputs, ax: Axes) -> None:
@@ -99,7 +98,7 @@ def win_rates(inputs: Inputs, ax: Axes) -> None:
     for judge in dict.fromkeys(row["judge"] for row in rows):
         color = ORANGE if judge == inputs.judge else FAINT
         across = ax.get_yaxis_transform()
-        ax.text(0.012, at, f"by {_short(judge)}", transform=across, color=color, va="center", fontsize=8)
+        ax.text(0.012, at, f"by {shorten(judge)}", transform=across, color=color, va="center", fontsize=8)
         for system, against in (("ppo", "sft"), ("ppo", "reference"), ("sft", "reference")):
             at += 0.75
             wanted = (judge, system, against)
@@ -181,7 +180,7 @@ def frontier(score: str):
         shown = [kl for kl in KL_TICKS if kl**0.5 <= limit]
         ax.set_xticks([kl**0.5 for kl in shown], [f"{kl:g}" for kl in shown])
         ax.set_xlim(left=0)
-        name = "training reward" if score == "proxy" else JUDGING[inputs.judging]
+        name = "training reward" if score == "proxy" else inputs.score_name
         label_axes(ax, "KL from SFT in nats (square-root scale)", name)
 
     draw.__doc__ = f"{score} against KL from the SFT policy."
@@ -226,7 +225,3 @@ def _system_legend(ax: Axes) -> None:
         ax.plot([], [], "o", color=color, label=text, markersize=5)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, labelcolor="linecolor",
               handlelength=0.8, columnspacing=1.4, fontsize=8.5)  # fmt: skip
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 32 else "..." + name[-29:]

@@ -11,7 +11,7 @@ from minirlhf.report.verdict import Check
 # measure -> (what it is called, decimals); in the order of the table. Shares are shown in percent.
 MEASURES = {
     "gold": ("gold score", 2),
-    "judge": ("judge's score", 2),
+    "judge": ("", 2),  # called after the judge
     "reward": ("training reward", 2),
     "rouge1": ("ROUGE-1", 3),
     "rouge2": ("ROUGE-2", 3),
@@ -59,6 +59,7 @@ def measures_table(inputs: Inputs) -> Table:
     """Every measure of every system, and PPO minus SFT with its interval."""
     rows = []
     for name, (label, decimals) in MEASURES.items():
+        label = inputs.score_names.get(name, label)
         cells = [_value(inputs.measure(system, name), decimals) for system in SYSTEMS]
         if any(cells):
             rows.append((label, *cells, _interval(inputs.measure("ppo - sft", name), decimals)))
@@ -69,7 +70,7 @@ def greedy_table(inputs: Inputs) -> Table:
     """The main measures with greedy decoding."""
     rows = []
     for name in ("gold", "judge", "reward", "rougeL", "length"):
-        label, decimals = MEASURES[name]
+        label, decimals = inputs.score_names.get(name, MEASURES[name][0]), MEASURES[name][1]
         found = [inputs.measure(system, name, "greedy") for system in ("sft", "ppo")]
         if all(found):
             rows.append((label, *(_interval(row, decimals) for row in found)))

@@ -29,19 +29,19 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether alignment helped: "helped", "hurt", "unclear" or "unjudged"; and two sentences with intervals."""
+    """Whether alignment helped: "helped", "hurt", "unclear" or "unjudged"; and sentences with intervals."""
 
     outcome: str
     headline: str
-    sentences: tuple[str, str]
+    sentences: tuple[str, ...]
 
 
 def give_verdict(inputs: Inputs) -> Verdict:
-    """The outcome in two sentences: how much better and how surely; at what price."""
+    """The outcome in two sentences: how much better and how surely; at what price. A third on a judge that compares."""
     metrics, judging = inputs.metrics["evaluate"], inputs.judging
     rate, against_authors = metrics["win_rate"]["ppo_vs_sft"], metrics["win_rate"]["ppo_vs_reference"]
     matched = metrics["win_rate"]["length_controlled"]["ppo_vs_sft"]
-    before, after = inputs.measure("sft", judging), inputs.measure("ppo", judging)
+    before, after = inputs.measure("sft", inputs.scoring), inputs.measure("ppo", inputs.scoring)
     outcome = "helped" if rate["low"] > 0.5 else "hurt" if rate["high"] < 0.5 else "unclear"
     headline = {
         "helped": "PPO made the summaries better.",
@@ -51,9 +51,11 @@ def give_verdict(inputs: Inputs) -> Verdict:
     if judging == "reward":
         outcome, headline = "unjudged", "No judge but the training reward itself: this shows optimization, not quality."
     moved = "rose" if after["value"] > before["value"] else "fell" if after["value"] < before["value"] else "stayed"
+    score = "training reward" if inputs.compares else "score"
+    posts = metrics["win_rate"].get("posts", metrics["posts"])
     first = (
-        f"On {metrics['posts']} held-out posts PPO's summaries beat those of the SFT policy {percent(rate)} of the "
-        f"time and the authors' {percent(against_authors)}, judged by {inputs.judge_title}; the mean score {moved} "
+        f"On {posts} held-out posts PPO's summaries beat those of the SFT policy {percent(rate)} of the "
+        f"time and the authors' {percent(against_authors)}, judged by {inputs.judge_title}; the mean {score} {moved} "
         f"from {number(before)} to {number(after)}."
     )
     lengths = [inputs.measure(system, "length")["value"] for system in ("sft", "ppo")]
@@ -61,7 +63,25 @@ def give_verdict(inputs: Inputs) -> Verdict:
         f"The price was {number(metrics['intervals']['kl'])} nats of KL from the SFT policy; summaries went from "
         f"{lengths[0]:.1f} to {lengths[1]:.1f} tokens, and with lengths matched the win rate is {percent(matched)}."
     )
-    return Verdict(outcome, headline, (first, second))
+    third = (how_it_compared(metrics["win_rate"], inputs.judge_title),) if inputs.compares else ()
+    return Verdict(outcome, headline, (first, second, *third))
+
+
+def how_it_compared(win_rate: dict, judge: str) -> str:
+    """How far the order of showing decided, and what was left unjudged, in a sentence."""
+    bias, pairs = win_rate["position_bias"], dict(win_rate["pairs"])
+    judged = pairs.pop("judged")
+    asked = f"Each pair was shown to {judge} in both orders"
+    if bias:
+        asked += (
+            f", and the mean counts: the verdict was another in the other order on {percent(bias['flipped'])} of the "
+            f"pairs, and the summary shown first won {percent(bias['first_place'])}"
+        )
+    if not pairs:
+        return f"{asked}."
+    left_out = sum(pairs.values())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in pairs.items())
+    return f"{asked}; {left_out} of {judged + left_out} pairs are left out, for want of a verdict ({reasons})."
 
 
 def run_checks(inputs: Inputs) -> list[Check]:
@@ -90,8 +110,14 @@ def reward_and_judge(inputs: Inputs) -> Check | None:
     """The training reward up and the judge's score down: the plainest sign of over-optimization."""
     if inputs.judging == "reward":
         return None
-    gain, reward = inputs.measure("ppo - sft", inputs.judging), inputs.measure("ppo - sft", "reward")
-    text = f"The training reward changed by {number(reward)}, the score by {inputs.judge_title} by {number(gain)}."
+    reward = inputs.measure("ppo - sft", "reward")
+    text = f"The training reward changed by {number(reward)}, "
+    if inputs.compares:
+        rate = inputs.metrics["evaluate"]["win_rate"]["ppo_vs_sft"]
+        text += f"and PPO beats SFT {percent(rate)} by {inputs.judge_title}."
+        return Check("The reward rose and the judge prefers SFT", not (rate["high"] < 0.5 and reward["low"] > 0), text)
+    gain = inputs.measure("ppo - sft", inputs.judging)
+    text += f"the score by {inputs.judge_title} by {number(gain)}."
     return Check("The reward rose and the judge's score fell", not (gain["high"] < 0 < reward["low"]), text)
 
 
@@ -114,7 +140,7 @@ def overstatement(inputs: Inputs) -> Check | None:
 def path(inputs: Inputs) -> Check | None:
     """Whether PPO trained past the point where the judge's score was highest."""
     rows = [row for row in inputs.plots["frontier"] if row["method"] == "ppo"]
-    if inputs.judging == "reward" or len(rows) < 3:
+    if inputs.scoring == "reward" or len(rows) < 3:
         return None
     peak = over_optimization(rows)
     if peak is None:

@@ -19,13 +19,12 @@ def findings(tiny_models, world_posts, params):
     """Run the evaluation; what it found is kept for equal arguments."""
 
     @cache
-    def run(has_records=True, ppo="ppo", snapshots="nothing", judge=None):
+    def run(has_records=True, ppo="ppo", snapshots="nothing", judge=None, kind="function"):
         fields = ("prompt", "completion") + ("subreddit", "record") * has_records
         posts = [{field: post[field] for field in fields} for post in world_posts]
         settings = params.model_dump(mode="json")
         if judge:
-            function = {"kind": "function", "name": judge, "revision": None, "format": "concat"}
-            settings["evaluate"]["judge"] = function
+            settings["evaluate"]["judge"] = {"kind": kind, "name": judge}
         chosen = type(params).model_validate_json(json.dumps(settings))
         sft, ppo = str(tiny_models / "sft"), str(tiny_models / ppo)
         return evaluate(posts, chosen, sft, ppo, "unused", tiny_models / snapshots)
@@ -88,6 +87,56 @@ def test_a_judge_of_ones_own_decides_on_real_text(findings, tmp_path):
     assert found.metrics["win_rate"]["judge"] == f"{file}:shorter"
     assert found.metrics["ppo"]["judge"] < 0
     assert {row["judge"] for row in found.plots["win_rates"]} == {f"{file}:shorter", "training reward"}
+
+
+@pytest.fixture(scope="module")
+def comparing(tmp_path_factory):
+    """A judge of one's own that compares: the longer summary wins; it leaves none out."""
+    file = tmp_path_factory.mktemp("judge") / "mine.py"
+    file.write_text(
+        "def longer(prompts, first, second):\n"
+        "    return [1 if len(a) > len(b) else 0 if len(a) < len(b) else 0.5 for a, b in zip(first, second)]\n"
+    )
+    return f"{file}:longer"
+
+
+def test_a_judge_that_compares_decides_on_real_text(findings, comparing):
+    found = findings(has_records=False, judge=comparing, kind="pairwise_function")
+    texts = [[len(row[system]["summary"]) for row in found.summaries] for system in ("ppo", "sft", "reference")]
+    ppo, sft, reference = map(np.array, texts)
+    rates = found.metrics["win_rate"]
+    assert rates["judge"] == comparing and rates["posts"] == 24 and rates["pairs"] == {"judged": 72}
+    for pair, one, other in (("ppo_vs_sft", ppo, sft), ("sft_vs_reference", sft, reference)):
+        assert rates[pair]["value"] == pytest.approx(np.mean(np.sign(one - other) / 2 + 0.5), abs=1e-6)
+    assert rates["position_bias"]["flipped"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert rates["position_bias"]["first_place"]["value"] == 0.5
+    assert "judge" not in found.metrics["ppo"]  # it gives no scores
+    rows = found.plots["win_rates"]
+    assert [row["judge"] for row in rows[::6]] == [comparing, "training reward", "training reward"]
+    assert {row["decoding"] for row in rows if row["judge"] == comparing} == {"sampled"}
+    assert f"by this judge: {comparing}" in found.page and "| training reward | tokens |" in found.page
+
+
+def test_examples_of_a_judge_that_compares_are_its_wins_the_largest_by_reward_first(findings, comparing):
+    rows = findings(has_records=False, judge=comparing, kind="pairwise_function").summaries
+    assert {row["gain"] for row in rows} <= {1.0, 0.0, -1.0}
+    for kind, sign in (("gain", 1), ("loss", -1)):
+        won = [row for row in rows if row["gain"] == sign and row["shown"] != "sample"]
+        assert [row for row in won if row["shown"] == kind] == [row for row in rows if row["shown"] == kind]
+        won.sort(key=lambda row: sign * (row["sft"]["reward"] - row["ppo"]["reward"]))
+        assert [row["shown"] for row in won] == [kind] * min(10, len(won)) + [None] * (len(won) - 10)
+
+
+def test_gold_decides_before_a_judge_that_compares_which_stands_beside_it(findings, comparing):
+    found, alone = findings(judge=comparing, kind="pairwise_function"), findings()
+    assert found.metrics == alone.metrics and found.summaries == alone.summaries
+    judges = list(dict.fromkeys(row["judge"] for row in found.plots["win_rates"]))
+    assert judges == ["gold", comparing, "training reward"]
+
+
+def test_the_frontier_of_a_judge_that_compares_is_scored_by_the_reward(findings, comparing):
+    rows = findings(has_records=False, judge=comparing, kind="pairwise_function").plots["frontier"]
+    assert [row["gold"] for row in rows] == [row["proxy"] for row in rows]
 
 
 def test_frontier_goes_from_sft_over_snapshots_to_ppo(findings, tiny_models):

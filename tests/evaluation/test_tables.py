@@ -46,6 +46,13 @@ def test_slices_are_thirds_and_subreddits_large_enough():
     ]
 
 
+def test_slices_count_the_posts_with_a_verdict():
+    tokens, wins = np.arange(36.0), np.ones(36)
+    wins[:4] = np.nan
+    rows = tables.slice_rows(tokens, [None] * 36, wins, BOOTSTRAP)
+    assert [row["posts"] for row in rows] == [12, 12]
+
+
 def test_fact_rows_pair_covered_and_wrong():
     found = {"fact_time_covered": Estimate(0.5, 0.4, 0.6), "fact_time_wrong": Estimate(0.1, 0.0, 0.2)}
     row = tables.fact_rows({"sft": found})[0]

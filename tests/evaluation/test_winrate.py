@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minirlhf.evaluation.bootstrap import Bootstrap
-from minirlhf.evaluation.winrate import length_controlled_win_rate, wins_by_score
+from minirlhf.evaluation.winrate import length_controlled_win_rate, win_rates, wins_by_score
 
 BOOTSTRAP = Bootstrap()
 
@@ -29,6 +29,14 @@ def test_equal_lengths_leave_the_win_rate_alone():
     wins = np.array([1.0] * 70 + [0.0] * 20 + [0.5] * 10)
     estimate = length_controlled_win_rate(wins, np.zeros(100), BOOTSTRAP)
     assert estimate.value == pytest.approx(0.75, abs=1e-3)
+
+
+def test_posts_without_a_verdict_are_left_out():
+    wins, difference = np.array([1.0, np.nan, 0.5, 0.0, 1.0]), np.array([1.0, 50.0, -1.0, 2.0, 0.0])
+    judged = [0, 2, 3, 4]
+    plain, matched = win_rates(wins, difference, BOOTSTRAP)
+    assert plain == BOOTSTRAP.mean(wins[judged]) and plain.value == 0.625
+    assert matched == length_controlled_win_rate(wins[judged], difference[judged], BOOTSTRAP)
 
 
 def test_two_groups_by_hand():

@@ -33,10 +33,10 @@ def tokens(texts):
     return [[1] * (len(text.split()) + 1) for text in texts]
 
 
-def find(posts, judges):
-    """What evaluate finds on these posts, by the library's own code."""
+def find(posts, judges, scorer=None, compare=None):
+    """What evaluate finds on these posts, by the library's own code; the params' judge scores or compares."""
     from minirlhf.evaluation.bootstrap import Bootstrap
-    from minirlhf.evaluation.findings import Measured, put_together
+    from minirlhf.evaluation.findings import PAIRS, Measured, put_together
     from minirlhf.evaluation.measures import measure
     from minirlhf.evaluation.tables import frontier_row
     from minirlhf.world import judge
@@ -51,6 +51,10 @@ def find(posts, judges):
         measures[name] = measure(
             [p["prompt"] for p in posts], [p["completion"] for p in posts], found, rewards, *given
         )
+        if scorer:
+            measures[name]["judge"] = np.array([scorer(text) for text in found.texts])
+    prompts = [post["prompt"] for post in posts]
+    pairs = {(a, b): (summaries[a].texts, summaries[b].texts) for a, b in PAIRS} if compare else {}
     path = [frontier_row("ppo", at, kl, *[bootstrap.mean(np.arange(3.0) + kl)] * 2) for at, kl in ((0, 0.0), (64, 2.0))]
     measured = Measured(
         posts=posts,
@@ -59,15 +63,16 @@ def find(posts, judges):
         measures={"sampled": measures, "greedy": measures},
         log_ratios=np.linspace(1.0, 3.0, len(posts)),
         frontier=path,
+        verdicts={pair: compare.compare(prompts, *texts) for pair, texts in pairs.items()},
     )
     return put_together(measured, judges, bootstrap, seed=0)
 
 
-def write(folder, posts, judges, settings):
+def write(folder, posts, judges, settings, **judge):
     from minirlhf.evaluation.tables import COLUMNS
     from minirlhf.files import write_csv, write_json, write_jsonl
 
-    found = find(posts, judges)
+    found = find(posts, judges, **judge)
     for name, rows in found.plots.items():
         write_csv(folder / "plots" / f"{name}.csv", rows, COLUMNS.get(name))
     write_json(folder / "metrics" / "evaluate.json", found.metrics)
@@ -117,6 +122,31 @@ def real(tmp_path_factory, some_posts, make_settings):
     """Results on posts without a truth, judged by the training reward alone."""
     folder = tmp_path_factory.mktemp("real")
     return write(folder, some_posts, {"reward": "training reward"}, make_settings())
+
+
+NAMED = "models/own/another-reward-model"
+
+
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory, some_posts, make_settings):
+    """Results on posts without a truth, judged by a second reward model."""
+    judges = {"judge": NAMED, "reward": "training reward"}
+    return write(tmp_path_factory.mktemp("scored"), some_posts, judges, make_settings(), scorer=lambda text: len(text))
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory, some_posts, make_settings):
+    """Results on posts without a truth, judged by a model that compares, likes the first place and refuses some."""
+    from minirlhf.evaluation.pairwise import NotJudged, PairwiseJudge
+
+    def ask(prompts, first, second):
+        seen = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+        answers = [1.0 if len(a) + 8 > len(b) else 0.0 for a, b in zip(first, second, strict=True)]
+        return [NotJudged("refused") if seen[p] == 3 else a for p, a in zip(prompts, answers, strict=True)]
+
+    judges = {"judge": "judge-7b", "reward": "training reward"}
+    folder, judge = tmp_path_factory.mktemp("compared"), PairwiseJudge(ask, max_posts=30)
+    return write(folder, some_posts, judges, make_settings(), compare=judge)
 
 
 @pytest.fixture

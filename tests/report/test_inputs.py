@@ -15,6 +15,15 @@ def test_judges_are_told_apart(embedded, real):
     assert (read(real).judging, read(real).judge_title) == ("reward", "the training reward")
 
 
+def test_a_judge_that_scores_and_one_that_compares(scored, compared):
+    found = read(scored)
+    assert (found.judging, found.scoring, found.compares) == ("judge", "judge", False)
+    assert found.score_name == "score by models/own/another-reward-model"
+    found = read(compared)
+    assert (found.judging, found.scoring, found.compares) == ("judge", "reward", True)
+    assert (found.judge_title, found.score_name) == ("judge-7b", "training reward")
+
+
 def test_columns_leave_out_what_was_not_logged(inputs):
     assert inputs.column("sft", "eval_loss") == ([4], [1.1])
     assert inputs.column("ppo", "kl")[0] == [64, 128, 192, 256]

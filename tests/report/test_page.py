@@ -150,3 +150,16 @@ def test_the_page_works_in_a_browser(nasty, nasty_page, tmp_path, width):
     assert (seen["all"], seen["sample"]) == (len(shown), shown.count("sample"))
     assert (seen["pressed"], seen["word"], seen["none"], seen["status"]) == ("true", 1, 0, "1 shown")
     assert seen["title"] == "MiniRLHF: did alignment help?" and seen["wide"] <= 0
+
+
+@pytest.mark.parametrize(("results", "name"), [("scored", "models/own/another-reward-model"), ("compared", "judge-7b")])
+def test_the_page_of_another_judge_says_its_name(request, results, name):
+    inputs = read(request.getfixturevalue(results))
+    text = page_of(inputs)
+    Elements(text)
+    assert f"judged by {name}" in text and f"The judge is {name}, which PPO was not trained on" in text
+    assert f"largest losses by {name}" in text and f">by {name}<" in text
+    assert "gold judge" not in text and "gold score" not in text
+    assert "nan" not in re.findall(r"[\w.]+", text)
+    score = f"mean score by {name}" if results == "scored" else "mean training reward"
+    assert f"{score} (open: greedy decoding)" in text

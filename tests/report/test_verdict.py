@@ -118,3 +118,31 @@ def test_an_early_end_rings_with_its_reason(inputs):
 def test_every_check_says_something_of_a_run(inputs):
     # All but the path, which needs three points.
     assert len(run_checks(inputs)) == len(CHECKS) - 1
+
+
+def read(folder):
+    from minirlhf.report.inputs import read_inputs
+
+    return read_inputs(folder / "metrics", folder / "plots", folder / "results" / "summaries.jsonl")
+
+
+def test_a_judge_that_compares_is_reported_with_its_bias_and_what_it_left_out(compared):
+    inputs = read(compared)
+    found = give_verdict(inputs)
+    rates = inputs.metrics["evaluate"]["win_rate"]
+    assert found.outcome != "unjudged" and "On 30 held-out posts" in found.sentences[0]
+    assert "judged by judge-7b; the mean training reward rose" in found.sentences[0]
+    bias = {name: verdict.percent(row) for name, row in rates["position_bias"].items()}
+    assert f"another in the other order on {bias['flipped']} of the pairs" in found.sentences[2]
+    assert f"the summary shown first won {bias['first_place']}; " in found.sentences[2]
+    assert rates["position_bias"]["first_place"]["low"] > 0.5
+    assert rates["pairs"]["refused"] == 3 and rates["pairs"]["judged"] == 87
+    assert found.sentences[2].endswith("; 3 of 90 pairs are left out, for want of a verdict (3 refused).")
+
+
+def test_reward_up_and_a_judge_that_prefers_sft_rings(compared):
+    inputs = move(read(compared), "reward", 0.0, 2.0)
+    hacked = verdict.reward_and_judge(with_rates(inputs, ppo_vs_sft=interval(0.3, 0.05)))
+    assert not hacked.passed and "PPO beats SFT 30% (25% to 35%) by judge-7b" in hacked.text
+    assert verdict.reward_and_judge(with_rates(inputs, ppo_vs_sft=interval(0.7, 0.05))).passed
+    assert len(run_checks(inputs)) == len(CHECKS) - 2  # no path, and no facts

@@ -8,6 +8,7 @@ import pytest
 from minirlhf.errors import UserError
 from minirlhf.files import read_csv, read_json, read_jsonl, write_jsonl
 from stages import evaluate
+from tests.evaluation.chat_server import ChatServer, longer
 
 ROOT = Path(__file__).parents[2]
 PLOTS = ("rewards", "summary_lengths", "rouge", "measures", "gold_parts", "facts", "win_rates", "slices", "frontier")
@@ -27,20 +28,29 @@ def test_help_is_quick_and_imports_no_torch():
     assert printed.startswith("usage:") and printed.endswith("False\n")
 
 
-@pytest.mark.parametrize("records", [True, False])
-def test_the_stage_writes_everything_it_declares(tiny_models, world_posts, make_settings, tmp_path, records):
-    settings = make_settings()
-    settings["ppo"] |= {"max_new_tokens": 4}
-    settings["evaluate"] |= {"best_of_n": 1, "bootstrap": 20}
-    (tmp_path / "params.yaml").write_text(json.dumps(settings))
-    posts = [{key: post[key] for key in ("prompt", "completion") + ("record",) * records} for post in world_posts]
-    write_jsonl(tmp_path / "posts" / "test.jsonl", posts)
-    paths = {"params": "params.yaml", "posts": "posts", "metrics": "evaluate.json", "plots": "plots", "results": "out"}
-    paths["snapshots"] = "none"  # of another run, where the tests run in a checkout that has them
-    options = [part for name, path in paths.items() for part in (f"--{name}", str(tmp_path / path))]
-    models = [part for name in ("sft", "ppo", "reward") for part in (f"--{name}", str(tiny_models / name))]
-    evaluate.main([*options, *models])
+@pytest.fixture
+def run_stage(tiny_models, world_posts, make_settings, tmp_path):
+    """Run the stage on tiny models, with these settings of `evaluate`."""
 
+    def run(records, **settings):
+        whole = make_settings()
+        whole["ppo"] |= {"max_new_tokens": 4}
+        whole["evaluate"] |= {"best_of_n": 1, "bootstrap": 20, **settings}
+        (tmp_path / "params.yaml").write_text(json.dumps(whole))
+        posts = [{key: post[key] for key in ("prompt", "completion") + ("record",) * records} for post in world_posts]
+        write_jsonl(tmp_path / "posts" / "test.jsonl", posts)
+        paths = {"params": "params.yaml", "posts": "posts", "metrics": "evaluate.json", "plots": "plots"}
+        paths |= {"results": "out", "snapshots": "none"}  # snapshots of another run, where this checkout has them
+        options = [part for name, path in paths.items() for part in (f"--{name}", str(tmp_path / path))]
+        models = [part for name in ("sft", "ppo", "reward") for part in (f"--{name}", str(tiny_models / name))]
+        evaluate.main([*options, *models])
+
+    return run
+
+
+@pytest.mark.parametrize("records", [True, False])
+def test_the_stage_writes_everything_it_declares(run_stage, tmp_path, records):
+    run_stage(records)
     metrics = read_json(tmp_path / "evaluate.json")
     assert metrics["posts"] == 24 and metrics["win_rate"]["judge"] == ("gold" if records else "training reward")
     tables = {name: read_csv(tmp_path / "plots" / f"{name}.csv") for name in PLOTS}
@@ -50,6 +60,28 @@ def test_the_stage_writes_everything_it_declares(tiny_models, world_posts, make_
     assert len(list((tmp_path / "plots").iterdir())) == len(PLOTS)
     assert len(read_jsonl(tmp_path / "out" / "summaries.jsonl")) == 24
     assert (tmp_path / "out" / "summaries.md").read_text().startswith("# Summaries")
+
+
+def test_a_language_model_judges_and_a_rerun_asks_nothing(run_stage, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ChatServer(longer) as server:
+        judge = {"kind": "endpoint", "name": "some/judge", "url": server.url, "max_posts": 10, "timeout": 20}
+        run_stage(False, judge=judge)
+        asked, first = len(server.requests), (tmp_path / "evaluate.json").read_bytes()
+        assert 1 < asked <= 1 + 3 * 2 * 10
+        run_stage(False, judge=judge)
+        assert len(server.requests) == asked and (tmp_path / "evaluate.json").read_bytes() == first
+        judge["name"] = "refuses"
+        server.reply = lambda request: (404, {}, b'{"error": {"message": "no model refuses"}}')
+        with pytest.raises(UserError, match=r"404 Not Found \(no model refuses\)"):
+            run_stage(False, judge=judge)
+        assert len(server.requests) == asked + 1  # known before anything was sampled
+    rates = read_json(tmp_path / "evaluate.json")["win_rate"]
+    assert (rates["judge"], rates["posts"], sum(rates["pairs"].values())) == ("some/judge", 10, 30)
+    assert 0 <= rates["position_bias"]["flipped"]["value"] <= 1
+    judged = {(row["decoding"], row["judge"]) for row in read_csv(tmp_path / "plots" / "win_rates.csv")}
+    assert judged == {("sampled", "some/judge"), ("sampled", "training reward"), ("greedy", "training reward")}
 
 
 def test_no_posts_is_one_clear_line(make_settings, tmp_path):
