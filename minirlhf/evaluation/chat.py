@@ -54,7 +54,7 @@ class Chat:
 
     Args:
         url: base, to which `/chat/completions` is added.
-        timeout: seconds that one attempt may take in all.
+        timeout: seconds after which an attempt is given up: without a byte, or as soon as one arrives later.
         wait: called with the seconds to wait before another attempt; it may raise to give up.
     """
 
@@ -86,7 +86,8 @@ class Chat:
         raise self._error(f"{cause}; tried {ATTEMPTS} times")
 
     def _attempt(self, request: dict) -> Answer:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        # Some hosts refuse the user agent that urllib sends by itself.
+        headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "minirlhf"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         posted = urllib.request.Request(self.url, json.dumps(request).encode(), headers, method="POST")
@@ -114,15 +115,15 @@ class Chat:
             said = _error_said(_read(error, deadline))
         except (OSError, http.client.HTTPException):
             said = {}
-        status, message = error.code, str(said.get("message") or "")
+        status, message = error.code, self._shown(str(said.get("message") or ""))
         if status == 400 and said.get("code") == "content_filter":  # Azure refuses a prompt so
-            return Answer(None, self._safe(message) or "content filter", "content_filter")
+            return Answer(None, message or "content filter", "content_filter")
         cause = f"{status} {http.client.responses.get(status, '')}".rstrip()
-        cause += f" ({_shortened(message)})" if message else ""
+        cause += f" ({message})" if message else ""
         if status in WORTH_RETRYING or status >= 500:
             raise _Failure(cause, seconds_to_wait(error.headers.get("Retry-After")))
         if 300 <= status < 400:
-            cause += f", a redirect to {_shortened(error.headers.get('Location') or 'nowhere')}: give that url"
+            cause += f", a redirect to {self._shown(error.headers.get('Location') or 'nowhere')}: give that url"
         raise self._error("; ".join(filter(None, (cause, HINTS.get(status)))))
 
     def _read_answer(self, body: bytes) -> Answer:
@@ -133,16 +134,21 @@ class Chat:
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             parts = (0,)
         if any(not isinstance(part, (str, type(None))) for part in parts):
-            cause = f"its answer is no chat completion: {_shortened(body.decode('utf-8', 'replace'))!r}"
+            cause = f"its answer is no chat completion: {self._shown(body.decode('utf-8', 'replace'))!r}"
             raise _Failure(cause) if self._reached else self._error(f"{cause}; {HINTS[404]}")
         return Answer(*map(self._safe, parts))
 
     def _error(self, cause: str) -> UserError:
-        return UserError(self._safe(f"evaluate.judge: {self.url}: {cause}"))
+        return UserError(f"evaluate.judge: {self.url}: {cause}")
 
     def _safe(self, text: str | None) -> str | None:
         """Text of a server without the key, in case it says it back; a short one (EMPTY) is a placeholder."""
         return text.replace(self._key, "***") if text and self._key and len(self._key) >= 8 else text
+
+    def _shown(self, text: str) -> str:
+        """Such text for a message: without the key before it is cut, so that no part of the key is left."""
+        text = " ".join(self._safe(text).split())
+        return text if len(text) <= 200 else text[:197] + "..."
 
 
 def api_key() -> str | None:
@@ -193,8 +199,3 @@ def _error_said(body: bytes) -> dict:
         return {}
     said = said.get("error", said) if isinstance(said, dict) else {}
     return said if isinstance(said, dict) else {"message": said}
-
-
-def _shortened(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 200 else text[:197] + "..."

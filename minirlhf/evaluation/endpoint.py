@@ -52,11 +52,10 @@ class Endpoint:
         url: base of the endpoint.
         model: its name there.
         timeout: seconds for one request.
-        folder: where answers are kept; None: `.judgements/` of the repository.
     """
 
-    def __init__(self, url: str, model: str, timeout: float, folder: Path | None = None):
-        self.model, self.folder = model, folder or Path(os.environ.get("DVC_ROOT", "")) / ".judgements"
+    def __init__(self, url: str, model: str, timeout: float):
+        self.model, self.folder = model, Path(os.environ.get("DVC_ROOT", "")) / ".judgements"
         self._stopped, self._failure = threading.Event(), None
         self.chat = Chat(url, timeout, self._wait)
 
@@ -70,11 +69,11 @@ class Endpoint:
         places = [self._place(request) for request in requests]
         wanted = dict(zip(places, requests, strict=True))  # one of each: equal questions are asked once
         answers = {place: kept for place, request in wanted.items() if (kept := _kept(place, request))}
-        missing = wanted.keys() - answers.keys()
+        missing = [place for place in wanted if place not in answers]
         with Progress(len(wanted), "verdicts", "evaluate: judging") as progress:
             progress.start_at(len(answers))
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                asked = {pool.submit(self._ask, place, wanted[place]): place for place in wanted if place in missing}
+                asked = {pool.submit(self._ask, place, wanted[place]): place for place in missing}
                 try:
                     for future in as_completed(asked):
                         answers[asked[future]] = future.result()
@@ -88,7 +87,7 @@ class Endpoint:
     def request(self, prompt: str, first: str, second: str) -> dict:
         """The body of the request about one pair."""
         post = prompt.strip().removesuffix("TL;DR:").strip()
-        content = QUESTION.format(post=post, first=first.strip(), second=second.strip())
+        content = QUESTION.format(post=post, first=first, second=second)
         return {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": content}]}
 
     def _ask(self, place: Path, request: dict) -> Answer:

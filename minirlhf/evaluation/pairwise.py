@@ -58,13 +58,14 @@ class PairwiseJudge:
     max_posts: int | None = None
 
     def compare(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> Verdicts:
-        """Judge B pairs of summaries, one a post.
+        """Judge B pairs of summaries, one a post. Spaces around a summary are not shown.
 
         Raises:
             UserError: the judge failed, or gave no verdict on any pair.
         """
         posts = min(self.max_posts or len(prompts), len(prompts))
-        asked = np.array([a.strip() != b.strip() for a, b in zip(first, second, strict=True)])
+        first, second = ([text.strip() for text in texts] for texts in (first, second))
+        asked = np.array([one != other for one, other in zip(first, second, strict=True)])
         asked[posts:] = False
         as_given, swapped = np.full((2, len(asked)), 0.5)
         as_given[posts:] = swapped[posts:] = np.nan

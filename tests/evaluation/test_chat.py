@@ -49,6 +49,7 @@ def test_the_key_of_the_environment_is_sent_and_stands_in_no_message(monkeypatch
     said = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}}).encode()
     message = error((401, {}, said))
     assert KEY not in message and "401 Unauthorized (Incorrect API key provided: ***); set OPENAI_API_KEY" in message
+    assert KEY[:9] not in error((400, {}, json.dumps({"error": "x" * 185 + KEY}).encode()))
     answer, _, server = ask(f"you sent {KEY}")
     assert answer.content == "you sent ***" and server.headers[0]["Authorization"] == f"Bearer {KEY}"
 
@@ -89,7 +90,7 @@ def test_it_gives_up_after_a_number_of_attempts():
         ((401, {}, b""), "401 Unauthorized; set OPENAI_API_KEY"),
         ((404, {}, b'{"error": {"message": "no model m"}}'), "404 Not Found (no model m); check url (the base"),
         ((400, {}, b'{"error": "temperature?"}'), "400 Bad Request (temperature?)"),
-        ((307, {"Location": "https://elsewhere/"}, b""), "307 Temporary Redirect, a redirect to https://elsewhere/"),
+        ((302, {"Location": "https://elsewhere/"}, b""), "302 Found, a redirect to https://elsewhere/"),
         ((200, {}, b"<html>welcome</html>"), "its answer is no chat completion: '<html>welcome</html>'"),
     ],
 )

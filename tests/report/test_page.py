@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from minirlhf.report.figures import draw_svg
 from minirlhf.report.inputs import read_inputs
 from minirlhf.report.page import write_page
 from minirlhf.report.verdict import give_verdict, run_checks
@@ -153,13 +154,14 @@ def test_the_page_works_in_a_browser(nasty, nasty_page, tmp_path, width):
 
 
 @pytest.mark.parametrize(("results", "name"), [("scored", "models/own/another-reward-model"), ("compared", "judge-7b")])
-def test_the_page_of_another_judge_says_its_name(request, results, name):
+def test_the_page_of_another_judge_says_its_name(request, monkeypatch, results, name):
     inputs = read(request.getfixturevalue(results))
+    monkeypatch.setattr("minirlhf.report.page.draw_svg", lambda inputs, key: "")
     text = page_of(inputs)
     Elements(text)
     assert f"judged by {name}" in text and f"The judge is {name}, which PPO was not trained on" in text
-    assert f"largest losses by {name}" in text and f">by {name}<" in text
+    assert f"largest losses by {name}" in text and "nan" not in re.findall(r"[\w.]+", text)
     assert "gold judge" not in text and "gold score" not in text
-    assert "nan" not in re.findall(r"[\w.]+", text)
-    score = f"mean score by {name}" if results == "scored" else "mean training reward"
-    assert f"{score} (open: greedy decoding)" in text
+    assert f">by {name}<" in draw_svg(inputs, "win_rates")
+    score = f"score by {name}" if results == "scored" else "training reward"
+    assert f">{score}</th>" in text and f"mean {score} (open: greedy decoding)" in draw_svg(inputs, "scores")
