@@ -97,7 +97,6 @@ class Endpoint:
             answer = self.chat.ask(request)
         except UserError as error:
             self._failure = self._failure or error
-            self._stopped.set()
             raise self._failure from None
         with replace_file(place) as file:
             json.dump({"url": self.chat.url, "request": request, "answer": answer._asdict()}, file, indent=1)
