@@ -10,6 +10,7 @@ class ChatServer(ThreadingHTTPServer):
     """Answers with `reply(request)`: a text, or (status, headers, body); `requests` and `headers` are what came."""
 
     daemon_threads = True
+    request_queue_size = 32  # a full queue costs a client a second
 
     def __init__(self, reply):
         super().__init__(("127.0.0.1", 0), Handler)
