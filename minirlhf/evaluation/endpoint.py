@@ -20,7 +20,7 @@ from minirlhf.files import read_json, replace_file
 from minirlhf.progress import Progress
 
 AT_ONCE = 4  # requests in flight
-# The question is that of Rafailov et al. 2023 (arXiv 2305.18290, appendix C.2, "GPT-4 (C)": concise), with ties.
+# The question is that of Rafailov et al. 2023 (arXiv 2305.18290), the concise one, with ties.
 QUESTION = """\
 Which of the following summaries does a better job of summarizing the most important points in the given forum post, \
 without including unimportant or irrelevant details? A good summary is both precise and concise.
