@@ -23,7 +23,7 @@ def collect_comparisons(policy, tokenizer, posts: list[dict], params: "Params", 
         first_episode: where the random streams begin; splits that must not share them begin apart.
 
     Returns:
-        rows of prompt, chosen, rejected, chosen_ended, rejected_ended.
+        rows of prompt, chosen, rejected, chosen_ended, rejected_ended, record.
     """
     count = params.reward.candidates
     with Progress(len(posts) * count, unit="summaries", desc="candidates") as progress:

@@ -1,10 +1,21 @@
-"""What a reward function is worth on held-out comparisons: accuracy, calibration, agreement with the gold judge."""
+"""What a reward function is worth on held-out comparisons: accuracy, calibration, length bias, agreement with gold.
+
+Every text is scored once, in one call (`score_once`); all else is arithmetic on those scores.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from minirlhf.comparisons import group_comparisons
+import numpy as np
+
+from minirlhf.evaluation.bootstrap import Bootstrap, Estimate, rounded
 from minirlhf.rewards.text import RewardFunction, call_reward
+from minirlhf.world.judge import judge
+
+Summary = tuple[str, str, bool]  # prompt, text, whether it ended by itself
+Scores = Mapping[Summary, float]
+MARGIN_BINS = 5
+GOLD_MARGIN_COLUMNS = ["margin", "who", "value", "low", "high", "count"]  # a header where no truth is known
 
 
 def mean_score(reward: RewardFunction, posts: Sequence[dict]) -> float:
@@ -14,25 +25,41 @@ def mean_score(reward: RewardFunction, posts: Sequence[dict]) -> float:
     return sum(scores) / len(scores)
 
 
-def comparison_margins(reward: RewardFunction, rows: Sequence[dict]) -> list[float]:
-    """Score of the chosen minus score of the rejected summary, for every comparison, grouped by post.
+def score_once(reward: RewardFunction, summaries: Iterable[Summary]) -> dict[Summary, float]:
+    """The score of every different summary, all in one call."""
+    distinct = list(dict.fromkeys(summaries))
+    prompts, texts, ended = map(list, zip(*distinct, strict=True))
+    return dict(zip(distinct, call_reward(reward, prompts, texts, ended, [[] for _ in texts]), strict=True))
 
-    The order is that of `group_comparisons`; each summary is scored once.
-    """
-    groups = group_comparisons(rows)
-    flat = [(group["prompt"], text, ended) for group in groups for text, ended in group["summaries"]]
-    prompts, texts, ended = map(list, zip(*flat, strict=True))
-    scores = call_reward(reward, prompts, texts, ended, [[] for _ in texts])
-    margins, offset = [], 0
-    for group in groups:
-        margins += [scores[offset + chosen] - scores[offset + rejected] for chosen, rejected in group["pairs"]]
-        offset += len(group["summaries"])
-    return margins
+
+def sides(row: dict) -> tuple[Summary, Summary]:
+    """The chosen and the rejected summary of a comparison; they ended by themselves where it does not say."""
+    chosen, rejected = ((row["prompt"], row[side], row.get(f"{side}_ended", True)) for side in ("chosen", "rejected"))
+    return chosen, rejected
+
+
+def summaries_of(rows: Iterable[dict]) -> list[Summary]:
+    """The different summaries of comparisons."""
+    return list(dict.fromkeys(summary for row in rows for summary in sides(row)))
+
+
+def margins(rows: Iterable[dict], scores: Scores) -> np.ndarray:
+    """Score of the chosen minus score of the rejected summary: [number of comparisons]."""
+    return np.array([scores[chosen] - scores[rejected] for chosen, rejected in map(sides, rows)])
 
 
 def accuracy(margins: Sequence[float]) -> float:
     """Share of the comparisons ordered as the annotator did; a tie counts one half."""
-    return sum((margin > 0) + 0.5 * (margin == 0) for margin in margins) / len(margins)
+    return float(hits(margins).mean())
+
+
+def hits(margins: Sequence[float], truth: Sequence[float] | float = 1.0) -> np.ndarray:
+    """For each comparison 1 where both margins have the same sign, 0 where they do not, one half for a tie.
+
+    >>> hits([2.0, -1.0, 0.0]).tolist(), hits([2.0, -1.0], [-3.0, -0.1]).tolist()
+    ([1.0, 0.0, 0.5], [0.0, 1.0])
+    """
+    return 0.5 + 0.5 * np.sign(margins) * np.sign(truth)
 
 
 def preference_loss(margins: Sequence[float]) -> float:
@@ -59,3 +86,110 @@ def calibration(margins: Sequence[float], bins: int = 10) -> list[dict]:
             predicted, observed = (sum(column) / count for column in zip(*inside, strict=True))
             rows.append({"predicted": round(predicted, 4), "observed": round(observed, 4), "count": count})
     return rows
+
+
+def share(hits: np.ndarray, rows: Sequence[dict], bootstrap: Bootstrap) -> Estimate | None:
+    """Mean of one hit a comparison; its interval draws posts, since a post's comparisons hang together.
+
+    None where there is no comparison.
+    """
+    if not len(hits):
+        return None
+    _, posts = np.unique([row["prompt"] for row in rows], return_inverse=True)
+    return bootstrap.ratio(np.bincount(posts, weights=hits), np.bincount(posts))
+
+
+def by_margin(margins: np.ndarray, hits: np.ndarray, rows: Sequence[dict], bootstrap: Bootstrap) -> list[dict]:
+    """The share of hits among comparisons of about the same absolute margin, from close calls to clear ones.
+
+    Bins are quantiles (as many comparisons in each of `MARGIN_BINS`); equal margins are never parted, so that there
+    may be fewer.
+
+    Returns:
+        a row a bin: margin (its mean, absolute), value, low, high, count.
+    """
+    sizes = np.abs(margins)
+    edges = np.unique(np.quantile(sizes, np.linspace(0, 1, MARGIN_BINS + 1)[1:-1])) if len(sizes) else []
+    places = np.searchsorted(edges, sizes)
+    found = []
+    for place in np.unique(places):
+        inside = np.flatnonzero(places == place)
+        estimate = share(hits[inside], [rows[index] for index in inside], bootstrap)
+        found.append({"margin": rounded(sizes[inside].mean())} | estimate.as_json() | {"count": len(inside)})
+    return found
+
+
+def length_bias(rows: Sequence[dict], scores: Scores, lengths: Scores, bootstrap: Bootstrap) -> dict:
+    """What length has to do with the score.
+
+    Args:
+        lengths: of every summary in `rows`, tokens.
+
+    Returns:
+        pearson, spearman: correlation of score and length over the different summaries;
+        longer_by_model, longer_by_annotators: share of the comparisons in which each prefers the longer summary,
+        among those of two lengths.
+    """
+    longer = margins(rows, lengths)
+    apart = np.flatnonzero(longer)
+    rows = [rows[index] for index in apart]
+    found = {"longer_by_model": hits(margins(rows, scores), longer[apart]), "longer_by_annotators": hits(longer[apart])}
+    summaries = list(lengths)
+    return correlations([scores[s] for s in summaries], [lengths[s] for s in summaries]) | {
+        name: _as_json(share(values, rows, bootstrap)) for name, values in found.items()
+    }
+
+
+def correlations(x: Sequence[float], y: Sequence[float]) -> dict[str, float | None]:
+    """Pearson's and Spearman's correlation, the latter with mean ranks for ties; None where one side is constant.
+
+    >>> correlations([1, 2, 3, 4], [1, 2, 2, 30])
+    {'pearson': 0.792384, 'spearman': 0.948683}
+    """
+    import pandas
+
+    columns = pandas.DataFrame({"x": x, "y": y}, dtype=float)
+    if (columns.nunique() < 2).any():
+        return {"pearson": None, "spearman": None}
+    ranks = columns.rank()
+    return {"pearson": rounded(columns.x.corr(columns.y)), "spearman": rounded(ranks.x.corr(ranks.y))}
+
+
+def gold_scores(rows: Iterable[dict]) -> dict[Summary, float]:
+    """The gold score of every summary of comparisons whose rows carry the record of the truth; others are left out."""
+    golds: dict[Summary, float] = {}
+    for row in rows:
+        for prompt, text, ended in sides(row) if "record" in row else ():
+            if (prompt, text, ended) not in golds:
+                golds[prompt, text, ended] = judge(text, row["record"], ended).score
+    return golds
+
+
+def gold_agreement(rows: Sequence[dict], scores: Scores, bootstrap: Bootstrap) -> tuple[dict, list[dict]]:
+    """How far the model, and the annotators it learnt from, order summaries as the gold judge does.
+
+    Returns:
+        the metrics: model, annotators (share of the comparisons in gold's order, gold ties left out) and spearman
+        (correlation of score and gold over the different summaries); {} where no truth is known;
+        the rows of `by_margin` by the gold margin, for each `who` of the two.
+    """
+    golds = gold_scores(rows)
+    rows = [row for row in rows if "record" in row]
+    truth = margins(rows, golds)
+    untied = np.flatnonzero(truth)
+    rows, truth = [rows[index] for index in untied], truth[untied]
+    if not rows:
+        return {}, []
+    agreed = {"model": hits(margins(rows, scores), truth), "annotators": hits(truth)}
+    metrics = {who: _as_json(share(values, rows, bootstrap)) for who, values in agreed.items()}
+    metrics["spearman"] = correlations([scores[summary] for summary in golds], list(golds.values()))["spearman"]
+    table = [
+        {"margin": row["margin"], "who": who} | row
+        for who, values in agreed.items()
+        for row in by_margin(truth, values, rows, bootstrap)
+    ]
+    return metrics, table
+
+
+def _as_json(estimate: Estimate | None) -> dict[str, float] | None:
+    return estimate and estimate.as_json()

@@ -1,7 +1,7 @@
 """Draw what the other stages measured: pictures, tables, and one page to look at. Trains and generates nothing.
 
-In:  metrics/*.json, plots/*.csv, results/summaries.jsonl, params.yaml (shown on the page).
-Out: plots/images (PNG files), results/tables.md, results/report.html.
+In:  metrics/*.json, plots/*.csv, results/summaries.jsonl, data/sources/*.json, params.yaml (shown on the page).
+Out: plots/images (PNG files), results/tables.md, results/report.html, models/{sft,reward,ppo}.md (model cards).
 """
 
 import argparse
@@ -11,10 +11,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.files import replace_file, replace_folder
+from minirlhf.files import read_json, replace_file, replace_folder
 from minirlhf.params import load_params
 from minirlhf.stage import run
 
+SOURCES = ("posts", "comparisons", "base", "reward")
 PACKAGES = ("torch", "transformers", "trl", "datasets", "evaluate", "rouge-score", "numpy")
 
 
@@ -27,18 +28,27 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--images", type=Path, default=Path("plots/images"))
     parser.add_argument("--tables", type=Path, default=Path("results/tables.md"))
     parser.add_argument("--page", type=Path, default=Path("results/report.html"))
+    parser.add_argument("--sources", type=Path, default=Path("data/sources"), help="folder of the sources' notes")
+    parser.add_argument("--cards", type=Path, default=Path("models"), help="folder for the model cards")
     args = parser.parse_args(argv)
     params = load_params(args.params)
 
-    from minirlhf.report import figures, page, tables, verdict
+    from minirlhf.report import cards, figures, page, tables, verdict
     from minirlhf.report.inputs import read_inputs
 
     inputs = read_inputs(args.metrics, args.plots, args.summaries)
     found, checks = verdict.give_verdict(inputs), verdict.run_checks(inputs)
-    written = page.write_page(inputs, found, checks, params.model_dump(mode="json"), installed())
+    settings, versions = params.model_dump(mode="json"), installed()
+    sources = {name: read_json(args.sources / f"{name}.json") for name in SOURCES}
+    texts = {
+        args.tables: tables.markdown(inputs, checks, found.sentences),
+        args.page: page.write_page(inputs, found, checks, settings, versions),
+    }
+    for name, card in cards.write_cards(inputs, checks, settings, sources, versions).items():
+        texts[args.cards / f"{name}.md"] = card
     with replace_folder(args.images) as folder:
         figures.draw_figures(inputs, folder)
-    for path, text in ((args.tables, tables.markdown(inputs, checks, found.sentences)), (args.page, written)):
+    for path, text in texts.items():
         with replace_file(path) as file:
             file.write(text)
 

@@ -5,7 +5,8 @@ as data; the reward model trains on these and on the given comparisons.
 
 In:  prepared posts and comparisons, the SFT model (or the name of a pretrained reward model in the params).
 Out: models/reward (a model, or the name of one; its normalisation), data/collected (comparisons of candidates),
-     metrics/reward.json (accuracy on held-out comparisons), plots/reward.csv, plots/calibration.csv.
+     metrics/reward.json (accuracy on held-out comparisons, length bias, agreement with gold), plots/reward.csv,
+     plots/calibration.csv, plots/reward_margins.csv, plots/gold_margins.csv, plots/reward_probes.csv.
 """
 
 import argparse
@@ -21,6 +22,8 @@ from minirlhf.stage import run, set_up
 
 NORMALISING_POSTS = 500  # reference summaries that are to score 0 on average
 HELD_OUT_POSTS = 100  # of validation and test, for which candidates are compared too
+PROBED_POSTS = 200  # of test
+RESAMPLES = 1000  # behind each interval
 SPLITS = ("train", "validation", "test")
 
 
@@ -36,19 +39,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--metrics", type=Path, default=Path("metrics/reward.json"))
     parser.add_argument("--curves", type=Path, default=Path("plots/reward.csv"))
     parser.add_argument("--calibration", type=Path, default=Path("plots/calibration.csv"))
+    parser.add_argument("--margins", type=Path, default=Path("plots/reward_margins.csv"))
+    parser.add_argument("--gold-margins", type=Path, default=Path("plots/gold_margins.csv"))
+    parser.add_argument("--probes", type=Path, default=Path("plots/reward_probes.csv"))
     args = parser.parse_args(argv)
     params = load_params(args.params)
     posts = {split: read_jsonl(args.posts / f"{split}.jsonl") for split in SPLITS}
     given = {split: read_jsonl(args.comparisons / f"{split}.jsonl") for split in SPLITS}
 
     set_up(params)
-    from minirlhf import models, reward_quality
+    from minirlhf import models, reward_probes, reward_quality
+    from minirlhf.evaluation.bootstrap import Bootstrap
+    from minirlhf.prompts import encode_all
     from minirlhf.rewards.model import RewardModel
     from minirlhf.training import last_logged
 
     device = models.choose_device(params.device)
     collected = collect(args.sft, posts, params, device)
-    metrics: dict[str, float] = {}
+    metrics: dict = {}
     with replace_folder(args.output) as folder:
         if params.reward.pretrained is None:
             rows = {split: given[split] + collected.get(split, []) for split in SPLITS}
@@ -65,18 +73,35 @@ def main(argv: list[str] | None = None) -> None:
         note["mean"] = reward_quality.mean_score(reward, references)
         write_json(folder / "reward.json", note)
 
-    margins = {"given": reward_quality.comparison_margins(reward, given["test"])}
-    if collected:
-        margins["collected"] = reward_quality.comparison_margins(reward, collected["test"])
-    everything = [margin for each in margins.values() for margin in each]
-    metrics |= {f"reward_accuracy_{name}": round(reward_quality.accuracy(each), 6) for name, each in margins.items()}
-    metrics["reward_accuracy"] = round(reward_quality.accuracy(everything), 6)
-    metrics["reward_test_loss"] = round(reward_quality.preference_loss(everything), 6)
+    held_out = {"given": given["test"]} | ({"collected": collected["test"]} if collected else {})
+    rows = [row for part in held_out.values() for row in part]
+    summaries = reward_quality.summaries_of(rows)
+    probes = reward_probes.probes_of(posts["test"][:PROBED_POSTS])
+    probed = [summary for probe in probes for summary in (probe.clean, probe.edited)]
+    scores = reward_quality.score_once(reward, summaries + probed)
+    tokens = encode_all(reward.tokenizer, [text for _, text, _ in summaries])
+    lengths = {summary: len(ids) for summary, ids in zip(summaries, tokens, strict=True)}
+
+    bootstrap = Bootstrap(params.seed, RESAMPLES)
+    margins = reward_quality.margins(rows, scores)
+    hits = reward_quality.hits(margins)
+    for name, part in held_out.items():
+        accuracy = reward_quality.accuracy(reward_quality.margins(part, scores))
+        metrics[f"reward_accuracy_{name}"] = round(accuracy, 6)
+    metrics["reward_accuracy"] = round(reward_quality.accuracy(margins), 6)
+    metrics["reward_test_loss"] = round(reward_quality.preference_loss(margins), 6)
+    metrics["reward_length"] = reward_quality.length_bias(rows, scores, lengths, bootstrap)
+    gold, gold_margins = reward_quality.gold_agreement(rows, scores, bootstrap)
+    metrics |= {"reward_gold": gold} if gold else {}
+    metrics["reward_intervals"] = {"accuracy": reward_quality.share(hits, rows, bootstrap).as_json()}
     with replace_folder(args.collected) as folder:  # empty where nothing was collected: DVC expects it
         for split, comparisons in collected.items():
             write_jsonl(folder / f"{split}.jsonl", comparisons)
     write_csv(args.curves, history)
-    write_csv(args.calibration, reward_quality.calibration(everything))
+    write_csv(args.calibration, reward_quality.calibration(margins))
+    write_csv(args.margins, reward_quality.by_margin(margins, hits, rows, bootstrap))
+    write_csv(args.gold_margins, gold_margins, reward_quality.GOLD_MARGIN_COLUMNS)
+    write_csv(args.probes, reward_probes.probe_table(probes, scores, bootstrap), reward_probes.COLUMNS)
     write_json(args.metrics, metrics)
 
 

@@ -57,6 +57,15 @@ PANELS = {
         Panel("reward_loss", "Reward model", "Loss on comparisons.", training.reward_loss, "reward"),
         Panel("calibration", "Calibration of the reward model", "On the diagonal, it is as sure as it is right.",
               training.calibration, "calibration"),
+        Panel("reward_margins", "Accuracy by margin", "Of the reward model, from close calls to clear ones: a fifth "
+              "of the held-out comparisons in each point; 95% intervals over posts.",
+              training.reward_margins, "reward_margins"),
+        Panel("gold_margins", "Agreement with the truth", "Share of held-out comparisons ordered as the gold judge "
+              "does, ties left out, by how far it sets them apart; 95% intervals over posts.",
+              training.gold_margins, "gold_margins"),
+        Panel("reward_probes", "What the reward model prefers", "How often it scores a clean summary above the same "
+              "with one fault; 95% intervals over posts. Where they reach the line, it is blind to that fault.",
+              training.reward_probes, "reward_probes", tall=True),
         Panel("ppo_reward", "Reward", "Mean of each update's episodes.", training.ppo_reward, "ppo"),
         Panel("ppo_kl", "KL from SFT", "As penalized, on each update's episodes.", training.ppo_kl, "ppo"),
         Panel("ppo_length", "Response length", "End token included.", training.ppo_length, "ppo"),
@@ -76,6 +85,7 @@ PPO = tuple(key for key in PANELS if key.startswith("ppo_"))
 FIGURES = {
     "overview": ("scores", "win_rates", "frontier_gold"),
     "losses": ("sft_loss", "reward_loss", "calibration"),
+    "reward_model": ("reward_margins", "gold_margins", "reward_probes"),
     "ppo": PPO,
     "distributions": ("reward_distribution", "length_distribution"),
     "frontier": ("frontier_gold", "frontier_proxy"),

@@ -15,6 +15,9 @@ COLUMNS = {
     "sft": ("step", "train_loss", "eval_loss"),
     "reward": ("step", "train_loss", "eval_loss", "eval_accuracy"),
     "calibration": ("predicted", "observed", "count"),
+    "reward_margins": ("margin", *INTERVAL, "count"),
+    "gold_margins": ("margin", "who", *INTERVAL, "count"),
+    "reward_probes": ("probe", *INTERVAL, "difference", "difference_low", "difference_high", "gold"),
     "ppo": (
         *("episodes", "reward", "kl", "length", "entropy", "ended"),
         *("policy_loss", "value_loss", "clip_fraction", "explained_variance", "policy_grad_norm"),

@@ -32,6 +32,7 @@ def write_page(
         versions: name -> version of what ran.
     """
     navigation = "".join(f'<li><a href="#{key}">{name}</a></li>' for key, name in SECTIONS.items())
+    faults = tables.probe_table(inputs)
     bodies = {
         "results": _panels(inputs, "scores", "win_rates") + tables.measures_table(inputs).html()
         + _details("Every win rate", tables.win_rate_table(inputs).html())
@@ -41,7 +42,9 @@ def write_page(
                            "slices"),
         "examples": _examples(inputs),
         "training": tables.reward_table(inputs).html()
-        + _panels(inputs, "sft_loss", "reward_loss", "calibration", *PPO, "post_lengths"),
+        + (_details("What each fault costs", faults.html()) if faults.rows else "")
+        + _panels(inputs, "sft_loss", "reward_loss", "calibration", "reward_margins", "gold_margins", "reward_probes",
+                  *PPO, "post_lengths"),
         "method": _method(inputs, settings, versions),
     }  # fmt: skip
     sections = "".join(
@@ -184,31 +187,17 @@ def _method(inputs: Inputs, settings: dict[str, Any], versions: dict[str, str]) 
               "reward": "the training reward itself, for want of another: a policy trained on it is bound to do well "
               "by it"}  # fmt: skip
     rows = "".join(
-        f'<tr><th scope="row">{escape(key)}</th><td>{escape(value)}</td></tr>' for key, value in _flat(settings)
+        f'<tr><th scope="row">{escape(key)}</th><td>{escape(value)}</td></tr>' for key, value in tables.flat(settings)
     )
     installed = "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in versions.items())
     return (
         f"<p>The judge is {escape(judges[inputs.judging])}. Summaries are sampled at the training temperature "
         f"({settings['ppo']['temperature']}), both policies with the same random numbers on the same post; a tie "
-        "counts one half. Intervals are 95%, by bootstrap over posts, drawn together for both sides of a comparison. "
+        "counts one half. Intervals are 95%, by bootstrap over posts, drawn together for both sides of a comparison "
+        "(Wilson's for the reward model's probes). "
         "The length-controlled win rate is that of a logistic regression at equal lengths (Dubois et al. 2024). KL is "
         "the mean log ratio of PPO's own samples. Best-of-n uses the unbiased estimator over one set of samples; its "
         "KL is ln n - (n - 1) / n. One training seed: the intervals do not cover the variance between seeds.</p>"
         + _details("Settings", f'<div class="scroll"><table class="settings"><tbody>{rows}</tbody></table></div>')
         + _details("Versions", f'<div class="scroll"><table class="settings"><tbody>{installed}</tbody></table></div>')
     )
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Settings as (dotted key, value).
-
-    >>> _flat({"seed": 1, "ppo": {"kl_coef": 0.1, "lora": None}})
-    [('seed', '1'), ('ppo.kl_coef', '0.1'), ('ppo.lora', 'null')]
-    """
-    rows = []
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{key}.")
-        else:
-            rows.append((prefix + key, "null" if value is None else str(value)))
-    return rows

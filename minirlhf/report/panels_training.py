@@ -4,9 +4,32 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from minirlhf.report.inputs import Inputs
-from minirlhf.report.style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PURPLE, label_axes, label_end, smooth
+from minirlhf.report.style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    label_axes,
+    label_end,
+    rows_on_y,
+    smooth,
+    whisker,
+)
 
 SMOOTHED = 40  # points of a curve beyond which a running mean is drawn over it
+# The faults that the reward model is probed with, as they are called in a sentence.
+PROBES = {
+    "wrong": "wrong facts",
+    "misread": "misread facts",
+    "missing": "missing facts",
+    "filler": "filler",
+    "repeated": "repetition",
+    "ungrammatical": "shuffled words",
+    "cut": "a missing end",
+}
 
 
 def curve(ax: Axes, x: list[float], y: list[float], color: str) -> None:
@@ -58,6 +81,60 @@ def calibration(inputs: Inputs, ax: Axes) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
     label_axes(ax, "reward model: chance to be preferred", "annotators: preferred")
+
+
+def _shares(ax: Axes, rows: list[dict], color: str) -> None:
+    """Shares with standing intervals against the margin, above the line of guessing."""
+    x = [row["margin"] for row in rows]
+    ax.vlines(x, [row["low"] for row in rows], [row["high"] for row in rows], color=color, alpha=0.45, linewidth=2.2)
+    ax.plot(x, [row["value"] for row in rows], color=color, marker="o", markersize=4.8, linewidth=1.4)
+
+
+def _from_guessing_to_certain(ax: Axes) -> None:
+    ax.axhline(0.5, color=FAINT, linewidth=1, linestyle=(0, (3, 3)))
+    ax.text(0.98, 0.51, "guessing", transform=ax.get_yaxis_transform(), color=FAINT, fontsize=8, ha="right")
+    ax.set_xlim(left=0)
+    ax.set_ylim(min(0.45, ax.get_ylim()[0]), 1)
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def reward_margins(inputs: Inputs, ax: Axes) -> None:
+    """Accuracy where the reward model's two scores are close, and where they are far apart."""
+    _shares(ax, inputs.plots["reward_margins"], PURPLE)
+    _from_guessing_to_certain(ax)
+    label_axes(ax, "distance of the two scores", "annotators agree")
+
+
+def gold_margins(inputs: Inputs, ax: Axes) -> None:
+    """How often the reward model, and the annotators it learnt from, order two summaries as the gold judge does."""
+    for who, text, color, shift in (("annotators", "annotators", GREY, 6), ("model", "reward model", PURPLE, -6)):
+        rows = [row for row in inputs.plots["gold_margins"] if row["who"] == who]
+        if rows:
+            _shares(ax, rows, color)
+            label_end(ax, [row["margin"] for row in rows], [row["value"] for row in rows], text, color, shift)
+    _from_guessing_to_certain(ax)
+    label_axes(ax, "distance of the two gold scores", "in gold's order")
+
+
+def reward_probes(inputs: Inputs, ax: Axes) -> None:
+    """How often the reward model scores a clean summary above the same with one fault."""
+    rows = inputs.plots["reward_probes"]
+    for at, row in enumerate(rows):
+        color = ORANGE if is_blind(row) else PURPLE
+        whisker(ax, row, at, color)
+        ax.annotate(f"{row['value']:.0%}", (row["value"], at), xytext=(0, 7), textcoords="offset points", ha="center",
+                    fontsize=8, color=color)  # fmt: skip
+    ax.axvline(0.5, color=INK, linewidth=1, zorder=1)
+    rows_on_y(ax, [PROBES.get(row["probe"], row["probe"]) for row in rows])
+    ax.set_ylim(len(rows) - 0.5, -0.7)
+    ax.set_xlim(0, 1.03)
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    label_axes(ax, "the clean summary is preferred", "")
+
+
+def is_blind(row: dict) -> bool:
+    """Whether a row of plots/reward_probes.csv shows no preference for the clean summary beyond its interval."""
+    return row["low"] <= 0.5
 
 
 def ppo_curve(name: str, unit: str, color: str = ORANGE, zero: bool = False, percent: bool = False, held_out: str = ""):

@@ -3,8 +3,10 @@
 import re
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from minirlhf.report.inputs import Inputs, Row
+from minirlhf.report.panels_training import PROBES
 from minirlhf.report.style import SYSTEMS
 from minirlhf.report.verdict import Check
 
@@ -60,9 +62,9 @@ def measures_table(inputs: Inputs) -> Table:
     rows = []
     for name, (label, decimals) in MEASURES.items():
         label = inputs.score_names.get(name, label)
-        cells = [_value(inputs.measure(system, name), decimals) for system in SYSTEMS]
+        cells = [without_interval(inputs.measure(system, name), decimals) for system in SYSTEMS]
         if any(cells):
-            rows.append((label, *cells, _interval(inputs.measure("ppo - sft", name), decimals)))
+            rows.append((label, *cells, with_interval(inputs.measure("ppo - sft", name), decimals)))
     return Table("Before and after", ("", *(label for label, _ in SYSTEMS.values()), "PPO minus SFT"), rows)
 
 
@@ -73,7 +75,7 @@ def greedy_table(inputs: Inputs) -> Table:
         label, decimals = inputs.score_names.get(name, MEASURES[name][0]), MEASURES[name][1]
         found = [inputs.measure(system, name, "greedy") for system in ("sft", "ppo")]
         if all(found):
-            rows.append((label, *(_interval(row, decimals) for row in found)))
+            rows.append((label, *(with_interval(row, decimals) for row in found)))
     return Table("Greedy decoding", ("", "SFT", "PPO"), rows)
 
 
@@ -84,21 +86,38 @@ def win_rate_table(inputs: Inputs) -> Table:
         found.setdefault((row["judge"], row["decoding"], row["system"], row["against"]), {})[row["lengths"]] = row
     for (judge, decoding, system, against), pair in found.items():
         name = f"{SYSTEMS[system][0]} against {SYSTEMS[against][0]}, {decoding}, by {judge}"
-        rows.append((name, *(_interval(pair[lengths], "%") for lengths in ("as they are", "matched"))))
+        rows.append((name, *(with_interval(pair[lengths], "%") for lengths in ("as they are", "matched"))))
     return Table("Win rates", ("ties count one half", "as they are", "lengths matched"), rows)
 
 
 def reward_table(inputs: Inputs) -> Table:
     """What the reward model is worth on held-out comparisons."""
-    names = {
-        "reward_accuracy": "accuracy on held-out comparisons",
-        "reward_accuracy_given": "on the given ones",
-        "reward_accuracy_collected": "on those of SFT's summaries",
-        "reward_test_loss": "loss, nats a comparison (guessing: 0.693)",
-    }
     metrics = inputs.metrics["reward"]
-    rows = [(text, f"{metrics[name]:.3f}") for name, text in names.items() if name in metrics]
-    return Table("Reward model", ("", "held out"), rows)
+    gold, length = metrics.get("reward_gold", {}), metrics.get("reward_length", {})
+    accuracy = metrics.get("reward_intervals", {}).get("accuracy")
+    cells = {
+        "accuracy on held-out comparisons": with_interval(accuracy, 3) or _number(metrics.get("reward_accuracy")),
+        "on the given ones": _number(metrics.get("reward_accuracy_given")),
+        "on those of SFT's summaries": _number(metrics.get("reward_accuracy_collected")),
+        "loss, nats a comparison (guessing: 0.693)": _number(metrics.get("reward_test_loss")),
+        "ordered as the gold judge does": with_interval(gold.get("model"), 3),
+        "so ordered by the annotators": with_interval(gold.get("annotators"), 3),
+        "rank correlation of score and gold": _number(gold.get("spearman")),
+        "the longer summary preferred": with_interval(length.get("longer_by_model"), 3),
+        "so preferred by the annotators": with_interval(length.get("longer_by_annotators"), 3),
+        "rank correlation of score and length": _number(length.get("spearman")),
+    }
+    return Table("Reward model", ("", "held out"), [(text, cell) for text, cell in cells.items() if cell])
+
+
+def probe_table(inputs: Inputs) -> Table:
+    """What each fault of a summary costs by the reward model, and by the gold judge."""
+    rows = []
+    for row in inputs.plots["reward_probes"]:
+        ends = {name: row[f"difference{end}"] for name, end in (("value", ""), ("low", "_low"), ("high", "_high"))}
+        name = PROBES.get(row["probe"], row["probe"])
+        rows.append((name, with_interval(row, "%"), with_interval(ends, 2), _format(row["gold"], 2)))
+    return Table("Probes", ("one fault in a clean summary", "the clean preferred", "reward lost", "gold lost"), rows)
 
 
 def checks_table(checks: list[Check]) -> Table:
@@ -110,10 +129,26 @@ def checks_table(checks: list[Check]) -> Table:
 def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) -> str:
     """results/tables.md: the verdict and every table."""
     tables = [measures_table(inputs), win_rate_table(inputs), greedy_table(inputs), reward_table(inputs)]
+    tables += [probe_table(inputs)] if inputs.plots["reward_probes"] else []
     parts = ["# Results in tables", " ".join(sentences), "Intervals are 95%, by bootstrap over posts."]
     for table in [*tables, checks_table(checks)]:
         parts += [f"## {table.title}", table.markdown()]
     return "\n\n".join(parts) + "\n"
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Settings as (dotted key, value).
+
+    >>> flat({"seed": 1, "ppo": {"kl_coef": 0.1, "lora": None}})
+    [('seed', '1'), ('ppo.kl_coef', '0.1'), ('ppo.lora', 'null')]
+    """
+    rows = []
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            rows += flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((prefix + key, "null" if value is None else str(value)))
+    return rows
 
 
 def _format(value: float, decimals: int | str) -> str:
@@ -121,11 +156,17 @@ def _format(value: float, decimals: int | str) -> str:
     return text if re.search("[1-9]", text) else text.removeprefix("-")
 
 
-def _value(row: Row | None, decimals: int | str) -> str:
+def without_interval(row: Row | None, decimals: int | str) -> str:
+    """A value alone; nothing where it was not measured."""
     return "" if row is None else _format(row["value"], decimals)
 
 
-def _interval(row: Row | None, decimals: int | str) -> str:
+def _number(value: float | None) -> str:
+    return "" if value is None else _format(value, 3)
+
+
+def with_interval(row: Row | None, decimals: int | str) -> str:
+    """A value with its interval: 5.43 (5.32 to 5.54); nothing where it was not measured."""
     if row is None or row["low"] is None:
         return ""
     return f"{_format(row['value'], decimals)} ({_format(row['low'], decimals)} to {_format(row['high'], decimals)})"

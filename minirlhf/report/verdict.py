@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from minirlhf.report.inputs import Inputs, Row
 from minirlhf.report.panels_results import over_optimization
+from minirlhf.report.panels_training import PROBES, is_blind
 
 # Beyond these a change is worth an alarm, if its interval also excludes no change.
 LENGTH_RATIO = 1.25  # summaries longer, or shorter by the inverse
@@ -214,6 +215,19 @@ def wrong_facts(inputs: Inputs) -> Check | None:
     return Check("More wrong facts", gain["low"] <= 0, f"{before:.3f} a summary before, {after:.3f} after.")
 
 
+def blindness(inputs: Inputs) -> Check | None:
+    """Faults that the reward model does not see, so that the policy is free to commit them."""
+    rows = inputs.plots["reward_probes"]
+    if not rows:
+        return None
+    names = {row["probe"]: PROBES.get(row["probe"], row["probe"]) for row in rows}
+    blind = [row for row in rows if is_blind(row)]
+    shares = ", ".join(f"{names[row['probe']]} {percent(row)}" for row in blind or rows)
+    text = f"How often it scores a clean summary above the same with one fault (guessing: 50%): {shares}."
+    return Check(f"The reward model is blind to {' and '.join(names[row['probe']] for row in blind) or 'a fault'}",
+                 not blind, text)  # fmt: skip
+
+
 def likeness(inputs: Inputs) -> Check:
     """A language that has left the authors' behind."""
     before, after, gain = _before_after(inputs, "rougeL")
@@ -234,6 +248,6 @@ def finished(inputs: Inputs) -> Check:
 
 
 CHECKS: tuple[Callable[[Inputs], Check | None], ...] = (
-    *(reward_and_judge, overstatement, path, length_matched, length, ending, wrong_facts),
+    *(reward_and_judge, overstatement, path, length_matched, length, ending, wrong_facts, blindness),
     *(repetition, copying, variety, entropy, likeness, distance, finished),
 )

@@ -28,7 +28,7 @@ def compare_all(rng: random.Random, row: dict, summaries: list[tuple[str, bool]]
         summaries: (text, whether it ended by itself).
 
     Returns:
-        rows of prompt, chosen, rejected, chosen_ended, rejected_ended.
+        rows of prompt, chosen, rejected, chosen_ended, rejected_ended, record.
     """
     golds = [judge(text, row["record"], ended).score for text, ended in summaries]
     comparisons = []
@@ -44,5 +44,6 @@ def compare_all(rng: random.Random, row: dict, summaries: list[tuple[str, bool]]
             "rejected": rejected,
             "chosen_ended": chosen_ended,
             "rejected_ended": rejected_ended,
+            "record": row["record"],
         })  # fmt: skip
     return comparisons

@@ -68,6 +68,30 @@ def find(posts, judges, scorer=None, compare=None):
     return put_together(measured, judges, bootstrap, seed=0)
 
 
+def reward_tables(truth):
+    """What the reward stage says of a reward model that sees every fault; with the truth known or not."""
+    probes = ("wrong", "misread", "missing", "filler", "repeated", "ungrammatical", "cut")
+    ends = {"difference": 0.5, "difference_low": 0.4, "difference_high": 0.6}
+    shares = [{"margin": 0.1 * at, "value": 0.5 + 0.1 * at, "low": 0.45, "high": 0.95, "count": 9} for at in (1, 2, 3)]
+    return {
+        "reward_margins": shares,
+        "gold_margins": [{"who": who} | row for who in ("model", "annotators") for row in shares] if truth else [],
+        "reward_probes": [
+            {"probe": probe, "value": 0.8, "low": 0.7, "high": 0.9, "count": 20, **ends, "gold": 2.0}
+            for probe in probes
+            if truth
+        ],
+    }
+
+
+def reward_metrics(truth):
+    share = {"value": 0.7, "low": 0.6, "high": 0.8}
+    gold = {"reward_gold": {"model": share, "annotators": share, "spearman": 0.5}} if truth else {}
+    length = {"pearson": 0.1, "spearman": 0.2, "longer_by_model": share, "longer_by_annotators": share}
+    intervals = {"accuracy": share}
+    return {"reward_accuracy": 0.7, "reward_length": length, **gold, "reward_intervals": intervals}
+
+
 def write(folder, posts, judges, settings, **judge):
     from minirlhf.evaluation.tables import COLUMNS
     from minirlhf.files import write_csv, write_json, write_jsonl
@@ -91,13 +115,18 @@ def write(folder, posts, judges, settings, **judge):
             for at in (10, 20)
         ],
         "ppo": ppo,
+        **reward_tables("gold" in judges),
     }
     for name, rows in tables.items():
         write_csv(folder / "plots" / f"{name}.csv", rows)
-    write_json(folder / "metrics" / "reward.json", {"reward_accuracy": 0.7})
+    write_json(folder / "metrics" / "reward.json", reward_metrics("gold" in judges))
     write_json(folder / "metrics" / "ppo.json", {"ppo_stopped": None})
     for name in ("prepare", "sft"):
         write_json(folder / "metrics" / f"{name}.json", {})
+    for name in ("posts", "comparisons"):
+        write_json(folder / "data" / "sources" / f"{name}.json", {"kind": "embedded"})
+    write_json(folder / "data" / "sources" / "base.json", {"kind": "folder", "name": "models/base", "sha256": "a1b2"})
+    write_json(folder / "data" / "sources" / "reward.json", {"kind": "trained"})
     (folder / "params.yaml").write_text(json.dumps(settings))
     return folder
 

@@ -35,6 +35,7 @@ def test_what_there_is_no_data_for_is_left_out(real, tmp_path):
     inputs = read_inputs(real / "metrics", real / "plots", real / "results" / "summaries.jsonl")
     inputs.plots["reward"][:] = [dict.fromkeys(inputs.plots["reward"][0])]  # a pretrained reward model: no training
     assert not can_draw(inputs, "reward_loss") and not can_draw(inputs, "facts")
+    assert not can_draw(inputs, "reward_probes") and can_draw(inputs, "reward_margins")
     drawn = draw_figures(inputs, tmp_path)
     assert "truth" not in drawn and "losses" in drawn
 

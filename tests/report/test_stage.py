@@ -23,13 +23,16 @@ def options(folder):
             "images": "plots/images",
             "tables": "results/tables.md",
             "page": "results/report.html",
+            "sources": "data/sources",
+            "cards": "models",
         }.items()
         for part in (f"--{name}", str(folder / path))
     ]
 
 
 def test_the_stage_imports_no_torch(embedded):
-    code = "import sys\nfrom stages import report\nimport minirlhf.report.page\nprint('torch' in sys.modules)"
+    code = "import sys\nfrom stages import report\nimport minirlhf.report.page\nimport minirlhf.report.cards\n"
+    code += "print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT) == "False\n"
 
 
@@ -42,6 +45,9 @@ def test_the_stage_writes_pictures_tables_and_page(real, tmp_path, monkeypatch):
     assert [path.name for path in (folder / "plots" / "images").iterdir()] == ["rouge.png"]
     assert (folder / "results" / "tables.md").read_text().startswith("# Results in tables")
     assert "this shows optimization, not quality" in (folder / "results" / "report.html").read_text()
+    cards = {path.name: path.read_text() for path in (folder / "models").iterdir()}
+    assert set(cards) == {"sft.md", "reward.md", "ppo.md"}
+    assert all(card.startswith("---\nlicense:") for card in cards.values())
 
 
 def test_nothing_is_written_when_something_is_missing(embedded, tmp_path):

@@ -1,4 +1,13 @@
-from minirlhf.report.tables import Table, _format, markdown, measures_table, win_rate_table
+from minirlhf.report.inputs import read_inputs
+from minirlhf.report.tables import (
+    Table,
+    _format,
+    markdown,
+    measures_table,
+    probe_table,
+    reward_table,
+    win_rate_table,
+)
 from minirlhf.report.verdict import run_checks
 
 
@@ -27,4 +36,17 @@ def test_numbers_are_those_of_the_metrics(inputs):
 def test_markdown_has_every_table(inputs):
     text = markdown(inputs, run_checks(inputs), ("One.", "Two."))
     assert "One. Two." in text
-    assert text.count("\n## ") == 5 and "nan" not in text.lower()
+    assert text.count("\n## ") == 6 and "nan" not in text.lower()
+
+
+def test_what_the_reward_model_is_worth(inputs):
+    rows = dict(reward_table(inputs).rows)
+    assert rows["accuracy on held-out comparisons"] == "0.700 (0.600 to 0.800)"
+    assert rows["rank correlation of score and gold"] == "0.500"
+    assert probe_table(inputs).rows[0] == ("wrong facts", "80.0% (70.0% to 90.0%)", "0.50 (0.40 to 0.60)", "2.00")
+
+
+def test_what_is_not_known_has_no_row(real):
+    inputs = read_inputs(real / "metrics", real / "plots", real / "results" / "summaries.jsonl")
+    assert not any("gold" in text for text, _ in reward_table(inputs).rows)
+    assert "## Probes" not in markdown(inputs, run_checks(inputs), ("One.", "Two."))

@@ -94,6 +94,17 @@ def test_wins_that_only_the_reward_sees_ring(inputs):
     assert verdict.overstatement(inputs).passed
 
 
+def test_a_fault_that_the_reward_model_does_not_see_rings(inputs):
+    good = verdict.blindness(inputs)
+    assert good.passed and "wrong facts 80% (70% to 90%)" in good.text
+    rows = [row | (interval(0.54, 0.05) if row["probe"] in ("misread", "filler") else {})
+            for row in inputs.plots["reward_probes"]]  # fmt: skip
+    found = verdict.blindness(dataclasses.replace(inputs, plots={**inputs.plots, "reward_probes": rows}))
+    assert not found.passed and found.name == "The reward model is blind to misread facts and filler"
+    assert "misread facts 54% (49% to 59%)" in found.text and "wrong facts" not in found.text
+    assert verdict.blindness(dataclasses.replace(inputs, plots={**inputs.plots, "reward_probes": []})) is None
+
+
 def test_training_past_the_peak_rings(inputs):
     def frontier(gold):
         golds = [interval(value, 0.1) for value in gold]

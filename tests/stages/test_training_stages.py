@@ -70,10 +70,28 @@ def test_reward_trained_on_collected_comparisons(prepared, tiny_models):
     assert {row["prompt"] for row in collected} == {
         row["prompt"] for row in read_jsonl("data/prepared/posts/train.jsonl")[:3]
     }
-    assert collected[0].keys() == {"prompt", "chosen", "rejected", "chosen_ended", "rejected_ended"}
+    assert collected[0].keys() == {"prompt", "chosen", "rejected", "chosen_ended", "rejected_ended", "record"}
     metrics = read_json("metrics/reward.json")
     assert {"reward_accuracy", "reward_accuracy_given", "reward_accuracy_collected"} <= metrics.keys()
+    interval = metrics["reward_intervals"]["accuracy"]
+    assert interval["low"] <= interval["value"] == pytest.approx(metrics["reward_accuracy"]) <= interval["high"]
+    assert metrics["reward_gold"].keys() == {"model", "annotators", "spearman"}
+    assert metrics["reward_length"].keys() == {"pearson", "spearman", "longer_by_model", "longer_by_annotators"}
+    assert {row["count"] for row in read_csv("plots/reward_probes.csv")} <= {7, 8}
+    assert {row["who"] for row in read_csv("plots/gold_margins.csv")} == {"model", "annotators"}
+    counts = [row["count"] for row in read_csv("plots/reward_margins.csv")]
+    assert sum(counts) == sum(row["count"] for row in read_csv("plots/calibration.csv")) / 2
     assert read_json("models/reward/reward.json")["mean"] != 0
+
+
+def test_no_truth_no_probes_and_no_gold(prepared, tiny_models):
+    for path in (prepared / "data/prepared").rglob("*.jsonl"):
+        write_jsonl(path, [{key: row[key] for key in row if key != "record"} for row in read_jsonl(path)])
+    change(prepared, "reward", pretrained=str(tiny_models / "reward"))
+    reward.main(["--sft", str(tiny_models / "sft")])
+    assert read_csv("plots/reward_probes.csv") == read_csv("plots/gold_margins.csv") == []
+    assert "reward_gold" not in read_json("metrics/reward.json")
+    assert read_csv("plots/reward_margins.csv")
 
 
 def test_reward_models_references_score_0_on_average(prepared, tiny_models):
@@ -100,6 +118,7 @@ def test_a_pretrained_reward_model_is_named_not_copied_and_serves_ppo(prepared, 
     note = read_json("models/reward/reward.json")
     assert note.keys() == {"model", "revision", "format", "mean"} and note["model"] == str(tiny_models / "reward")
     assert list((prepared / "data/collected").iterdir()) == []
+    assert read_csv("plots/reward_probes.csv")  # it was not trained here, but the truth of the posts is known
 
     ppo.main(["--sft", str(tiny_models / "sft")])
     assert [row["update"] for row in read_csv("plots/ppo.csv")] == [0, 1, 2]
