@@ -11,7 +11,7 @@ from typing import Any
 
 from minirlhf.report.inputs import Inputs
 from minirlhf.report.tables import MEASURES, Table, flat, probe_table, reward_table, with_interval, without_interval
-from minirlhf.report.verdict import Check, number, percent
+from minirlhf.report.verdict import Check, blindness, number, percent
 
 Settings = dict[str, Any]
 Sources = dict[str, dict[str, str]]  # posts, comparisons, base, reward -> its fingerprint (see data/fingerprint.py)
@@ -38,7 +38,7 @@ def write_cards(
         versions: name -> version of what ran.
     """
     embedded = sources["posts"]["kind"] == "embedded"
-    limits = {"sft": sft_limits(inputs), "reward": reward_limits(inputs, checks), "ppo": ppo_limits(inputs, checks)}
+    limits = {"sft": sft_limits(inputs), "reward": reward_limits(inputs), "ppo": ppo_limits(inputs, checks)}
     what = {
         "sft": ("Supervised policy", "A causal language model, fine-tuned to continue a post with a summary like its "
                 f"author's; the loss is on the summary alone. {PROMPT}", ("data", "model", "sft")),
@@ -62,7 +62,8 @@ def write_cards(
             "## Use",
             f"```python\n{use}\n```",
             "## Measured",
-            "On held-out posts; intervals are 95%. Summaries were sampled at the training temperature.",
+            "On held-out posts; intervals are 95%."
+            + ("" if name == "reward" else " Summaries were sampled at the training temperature."),
             *(table.markdown() for table in _measured(inputs, name) if table.rows),
             "## Limits",
             "\n".join(f"- {plain(limit)}" for limit in limits[name]),
@@ -208,16 +209,16 @@ def sft_limits(inputs: Inputs) -> list[str]:
     return found + ([f"{unended:.1%} of its sampled summaries do not end by themselves."] if unended > 0 else [])
 
 
-def reward_limits(inputs: Inputs, checks: list[Check]) -> list[str]:
+def reward_limits(inputs: Inputs) -> list[str]:
     """Which faults the reward model does not see, how often it errs, and whether it likes length."""
     metrics = inputs.metrics["reward"]
-    blind = next((check for check in checks if check.name.startswith("The reward model is blind")), None)
+    blind = blindness(inputs)
     if blind is None:
         found = ["Which faults it sees is not known: that needs posts with a known truth."]
     elif blind.passed:
         found = ["It sees every fault that it was probed with more often than not; see the table for how often."]
     else:
-        found = [f"{blind.name}: a policy that is trained on it may commit what it does not see. {blind.text}"]
+        found = [f"{blind.name}: a policy that is trained on it is free to do the same. {blind.text}"]
     accuracy = metrics.get("reward_intervals", {}).get("accuracy")
     if accuracy:
         found.append(f"It orders {percent(accuracy)} of held-out comparisons as their annotators did.")

@@ -107,11 +107,15 @@ def reward_margins(inputs: Inputs, ax: Axes) -> None:
 
 def gold_margins(inputs: Inputs, ax: Axes) -> None:
     """How often the reward model, and the annotators it learnt from, order two summaries as the gold judge does."""
-    for who, text, color, shift in (("annotators", "annotators", GREY, 6), ("model", "reward model", PURPLE, -6)):
-        rows = [row for row in inputs.plots["gold_margins"] if row["who"] == who]
-        if rows:
-            _shares(ax, rows, color)
-            label_end(ax, [row["margin"] for row in rows], [row["value"] for row in rows], text, color, shift)
+    table = inputs.plots["gold_margins"]
+    series = {who: [row for row in table if row["who"] == who] for who in ("annotators", "model")}
+    last = max(row["margin"] for row in table)
+    nudge = last / 100  # so that no interval hides another
+    highest = max(series, key=lambda who: series[who][-1]["value"])
+    for who, text, color, side in (("annotators", "annotators", GREY, -1), ("model", "reward model", PURPLE, 1)):
+        rows = [row | {"margin": row["margin"] + side * nudge} for row in series[who]]
+        _shares(ax, rows, color)
+        label_end(ax, [last + nudge], [rows[-1]["value"]], text, color, 6 if who == highest else -6)
     _from_guessing_to_certain(ax)
     label_axes(ax, "distance of the two gold scores", "in gold's order")
 
@@ -122,12 +126,12 @@ def reward_probes(inputs: Inputs, ax: Axes) -> None:
     for at, row in enumerate(rows):
         color = ORANGE if is_blind(row) else PURPLE
         whisker(ax, row, at, color)
-        ax.annotate(f"{row['value']:.0%}", (row["value"], at), xytext=(0, 7), textcoords="offset points", ha="center",
+        ax.annotate(f"{row['value']:.0%}", (row["high"], at), xytext=(6, 0), textcoords="offset points", va="center",
                     fontsize=8, color=color)  # fmt: skip
     ax.axvline(0.5, color=INK, linewidth=1, zorder=1)
     rows_on_y(ax, [PROBES.get(row["probe"], row["probe"]) for row in rows])
-    ax.set_ylim(len(rows) - 0.5, -0.7)
-    ax.set_xlim(0, 1.03)
+    ax.set_xlim(0, 1.13)
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     label_axes(ax, "the clean summary is preferred", "")
 

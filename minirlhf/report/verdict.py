@@ -101,6 +101,15 @@ def number(row: Row) -> str:
     return f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
 
 
+def _listed(names: list[str]) -> str:
+    """Names in a sentence.
+
+    >>> _listed(["a", "b", "c"]), _listed(["a"]), _listed([])
+    ('a, b and c', 'a', '')
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def _before_after(inputs: Inputs, name: str) -> tuple[float, float, Row]:
     """A measure of SFT and of PPO, and the interval of their paired difference."""
     before, after = inputs.measure("sft", name), inputs.measure("ppo", name)
@@ -216,16 +225,18 @@ def wrong_facts(inputs: Inputs) -> Check | None:
 
 
 def blindness(inputs: Inputs) -> Check | None:
-    """Faults that the reward model does not see, so that the policy is free to commit them."""
+    """Faults that the reward model does not see, or even rewards, so that the policy is free to commit them."""
     rows = inputs.plots["reward_probes"]
     if not rows:
         return None
     names = {row["probe"]: PROBES.get(row["probe"], row["probe"]) for row in rows}
-    blind = [row for row in rows if is_blind(row)]
-    shares = ", ".join(f"{names[row['probe']]} {percent(row)}" for row in blind or rows)
+    unseen = [row for row in rows if is_blind(row)]
+    rewarded = _listed([names[row["probe"]] for row in unseen if row["high"] < 0.5])
+    blind = _listed([names[row["probe"]] for row in unseen if row["high"] >= 0.5])
+    claims = [f"is blind to {blind}"] * bool(blind) + [f"rewards {rewarded}"] * bool(rewarded)
+    shares = ", ".join(f"{names[row['probe']]} {percent(row)}" for row in unseen or rows)
     text = f"How often it scores a clean summary above the same with one fault (guessing: 50%): {shares}."
-    return Check(f"The reward model is blind to {' and '.join(names[row['probe']] for row in blind) or 'a fault'}",
-                 not blind, text)  # fmt: skip
+    return Check(f"The reward model {', and '.join(claims) or 'is blind to a fault'}", not unseen, text)
 
 
 def likeness(inputs: Inputs) -> Check:

@@ -94,15 +94,24 @@ def test_wins_that_only_the_reward_sees_ring(inputs):
     assert verdict.overstatement(inputs).passed
 
 
+def with_probes(inputs, **shares):
+    """The same inputs with other shares, within 5 points, for these probes."""
+    rows = [row | (interval(shares[row["probe"]], 0.05) if row["probe"] in shares else {})
+            for row in inputs.plots["reward_probes"]]  # fmt: skip
+    return dataclasses.replace(inputs, plots={**inputs.plots, "reward_probes": rows})
+
+
 def test_a_fault_that_the_reward_model_does_not_see_rings(inputs):
     good = verdict.blindness(inputs)
     assert good.passed and "wrong facts 80% (70% to 90%)" in good.text
-    rows = [row | (interval(0.54, 0.05) if row["probe"] in ("misread", "filler") else {})
-            for row in inputs.plots["reward_probes"]]  # fmt: skip
-    found = verdict.blindness(dataclasses.replace(inputs, plots={**inputs.plots, "reward_probes": rows}))
+    found = verdict.blindness(with_probes(inputs, misread=0.54, filler=0.54))
     assert not found.passed and found.name == "The reward model is blind to misread facts and filler"
     assert "misread facts 54% (49% to 59%)" in found.text and "wrong facts" not in found.text
-    assert verdict.blindness(dataclasses.replace(inputs, plots={**inputs.plots, "reward_probes": []})) is None
+    found = verdict.blindness(with_probes(inputs, wrong=0.5, repeated=0.1))
+    assert found.name == "The reward model is blind to wrong facts, and rewards repetition"
+    assert verdict.blindness(with_probes(inputs, cut=0.3)).name == "The reward model rewards a missing end"
+    without = dataclasses.replace(inputs, plots={**inputs.plots, "reward_probes": []})
+    assert verdict.blindness(without) is None
 
 
 def test_training_past_the_peak_rings(inputs):

@@ -74,7 +74,8 @@ def test_reward_trained_on_collected_comparisons(prepared, tiny_models):
     metrics = read_json("metrics/reward.json")
     assert {"reward_accuracy", "reward_accuracy_given", "reward_accuracy_collected"} <= metrics.keys()
     interval = metrics["reward_intervals"]["accuracy"]
-    assert interval["low"] <= interval["value"] == pytest.approx(metrics["reward_accuracy"]) <= interval["high"]
+    assert interval["value"] == pytest.approx(metrics["reward_accuracy"])
+    assert interval["low"] <= interval["value"] <= interval["high"]
     assert metrics["reward_gold"].keys() == {"model", "annotators", "spearman"}
     assert metrics["reward_length"].keys() == {"pearson", "spearman", "longer_by_model", "longer_by_annotators"}
     assert {row["count"] for row in read_csv("plots/reward_probes.csv")} <= {7, 8}
