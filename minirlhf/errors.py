@@ -1,4 +1,4 @@
-"""The one exception that is meant for the user's eyes, and what makes text safe to print."""
+"""The one exception that is meant for the user's eyes, and what makes text of others fit to print."""
 
 
 class UserError(Exception):
@@ -6,6 +6,11 @@ class UserError(Exception):
 
     Stages print it as `error: ...` and end with exit code 1, without a traceback (`minirlhf.stage.run`).
     """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text, or its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def printable(text: str) -> str:

@@ -91,15 +91,16 @@ class RewardParams(TrainParams):
 
     pretrained: Name | None  # a sequence classifier: folder or hub name; null: train one from the SFT model
     revision: str | None  # hub only
-    format: Literal["concat", "pair"]  # prompt and response as one text, or as question and answer
+    # prompt and response as one text, or as question and answer; null: concat for a decoder, pair for an encoder
+    format: Literal["concat", "pair"] | None
     candidates: Annotated[int, Field(ge=0)]  # SFT samples a post that annotators compare; embedded world only
     candidate_posts: Count  # posts of the train split they are sampled for
     candidate_temperature: Positive
 
     @model_validator(mode="after")
     def _format_fits(self) -> Self:
-        if self.pretrained is None and self.format != "concat":
-            raise ValueError("format must be concat for the reward model that is trained here (pretrained: null)")
+        if self.pretrained is None and self.format == "pair":
+            raise ValueError("format must be concat or null where the reward model is trained here (pretrained: null)")
         return self
 
 
@@ -120,7 +121,7 @@ class RewardModelJudge(Judge):
     kind: Literal["reward_model"]
     name: Name  # a folder or a hub name
     revision: str | None  # hub only
-    format: Literal["concat", "pair"]  # as reward.format
+    format: Literal["concat", "pair"] | None  # as reward.format
 
 
 class FunctionJudge(Judge):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
+from minirlhf.errors import UserError
 from minirlhf.files import read_json, write_csv, write_json
-from minirlhf.params import load_params
+from minirlhf.params import Params, load_params
 from minirlhf.stage import quiet, run
 
 
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     from minirlhf.data.sources import Source
     from minirlhf.models import load_tokenizer
 
+    check_positions(params, notes["base"].get("commit"))
     sources = [Source(what, params.data, notes[what]) for what in ("posts", "comparisons")]
     tokenizer = load_tokenizer(model_place(params.model.base), notes["base"].get("commit"))
     tallies = prepare(sources, params.data, tokenizer, args.output)
@@ -41,6 +43,29 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{what}/{split}: {tally.kept} kept, {tally.truncated} of them cut; refused: {describe(tally)}")
     write_json(args.metrics, summarize(tallies))
     write_csv(args.lengths, length_histogram(tallies))
+
+
+def check_positions(params: Params, commit: str | None) -> None:
+    """Raise UserError where the base model has no positions for the longest prompt and response, PPO's included.
+
+    Said here, before anything is trained. It changes nothing that is written, so DVC need not know these settings.
+    """
+    from minirlhf.data.locate import model_place
+    from minirlhf.models import load_config
+
+    config = load_config(model_place(params.model.base), commit, params.model.random_weights)
+    positions = getattr(config, "max_position_embeddings", None)
+    prompt = params.data.max_prompt_tokens
+    responses = {
+        "data.max_response_tokens": params.data.max_response_tokens,
+        "ppo.max_new_tokens": params.ppo.max_new_tokens,
+    }
+    for name, response in responses.items():
+        if positions is not None and prompt + response > positions:
+            raise UserError(
+                f"data.max_prompt_tokens ({prompt}) and {name} ({response}) together exceed the {positions} positions "
+                f"of {params.model.base}"
+            )
 
 
 if __name__ == "__main__":

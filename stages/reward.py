@@ -68,9 +68,9 @@ def main(argv: list[str] | None = None) -> None:
             source = read_json(args.sources / "reward.json")
             note = {"model": params.reward.pretrained, "revision": source.get("commit"), "format": params.reward.format}
         write_json(folder / "reward.json", note)
-        reward = RewardModel.load(folder, device=device, precision=params.precision)
+        reward = RewardModel.load(folder, device=device, precision=params.precision, desc="reward: scoring")
         references = posts["train"][:NORMALISING_POSTS]
-        note["mean"] = reward_quality.mean_score(reward, references)
+        note |= {"format": reward.format, "mean": reward_quality.mean_score(reward, references)}
         write_json(folder / "reward.json", note)
 
     held_out = {"given": given["test"]} | ({"collected": collected["test"]} if collected else {})

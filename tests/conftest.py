@@ -1,7 +1,9 @@
 """Fixtures that several parts of the tests share."""
 
 import copy
+import json
 import os
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -59,6 +61,7 @@ SETTINGS = {
 
 
 EOT = "<|endoftext|>"
+SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +77,26 @@ def small_bpe():
     trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=[EOT], initial_alphabet=alphabet)
     core.train_from_iterator(["my cat left. TL;DR:"], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=EOT, pad_token=EOT)
+
+
+@pytest.fixture(scope="session")
+def gpt2():
+    """GPT-2's own tokenizer."""
+    folder = SHARED / "models" / "gpt2-tokenizer"
+    if not folder.is_dir():
+        pytest.skip(f"GPT-2's tokenizer is not at {folder}")
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def real_posts():
+    """Reddit posts with their authors' summaries: rows of `prompt` and `completion`."""
+    path = SHARED / "data" / "tldr" / "validation.jsonl"
+    if not path.is_file():
+        pytest.skip(f"real posts are not at {path}")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture(scope="session")

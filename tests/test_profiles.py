@@ -6,7 +6,7 @@ import pytest
 
 from minirlhf import cli
 from minirlhf.errors import UserError
-from minirlhf.params import load_params
+from minirlhf.params import load_params, parse_params
 from minirlhf.profiles import use_profile
 
 
@@ -58,6 +58,27 @@ def test_unknown_and_invalid_profiles_are_refused(project):
 
 
 ROOT = Path(__file__).parents[1]
+
+
+def test_gpt2_medium_is_gpt2_but_for_memory():
+    small, medium = (load_params(ROOT / "profiles" / f"{name}.yaml").model_dump() for name in ("gpt2", "gpt2-medium"))
+    halved = [("sft", "micro_batch_size"), ("reward", "micro_batch_size"), ("ppo", "micro_batch_size"),
+              ("ppo", "rollout_batch_size"), ("evaluate", "batch_size")]  # fmt: skip
+    for section, key in halved:
+        small[section][key] //= 2
+    for section in ("sft", "reward"):
+        small[section]["gradient_checkpointing"] = True
+    small["model"]["base"] += "-medium"
+    assert medium == small
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-medium"])
+def test_a_pretrained_reward_model_is_one_setting(name):
+    text = (ROOT / "profiles" / f"{name}.yaml").read_text()
+    reward = "OpenAssistant/reward-model-deberta-v3-large-v2"
+    assert reward in text
+    changed = parse_params(text.replace("\n  pretrained: null", f"\n  pretrained: {reward}"), name)
+    assert (changed.reward.pretrained, changed.reward.format) == (reward, None)  # its format is found out
 
 
 @pytest.mark.parametrize("path", [ROOT / "params.yaml", *sorted(ROOT.glob("profiles/*.yaml"))], ids=lambda p: p.name)

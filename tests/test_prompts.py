@@ -1,5 +1,4 @@
-import json
-from pathlib import Path
+import re
 
 import pytest
 from hypothesis import given
@@ -8,30 +7,11 @@ from hypothesis import strategies as st
 from minirlhf import prompts
 from minirlhf.prompts import Post, build_completion, build_prompt, encode, parse_prompt, truncate_prompt
 
-SHARED = Path(__file__).parents[2] / "shared"
 EOT = "<|endoftext|>"
 
 
 def words(text):
     return len(text.split())
-
-
-@pytest.fixture(scope="module")
-def gpt2():
-    folder = SHARED / "models" / "gpt2-tokenizer"
-    if not folder.is_dir():
-        pytest.skip(f"GPT-2's tokenizer is not at {folder}")
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder)
-
-
-@pytest.fixture(scope="module")
-def real_posts():
-    path = SHARED / "data" / "tldr" / "validation.jsonl"
-    if not path.is_file():
-        pytest.skip(f"real posts are not at {path}")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_the_worked_example_of_the_docstring():
@@ -109,6 +89,32 @@ def test_real_posts_are_cut_to_fit(gpt2, real_posts):
         part = parse_prompt(cut)
         assert part[:2] == post[:2] and post.body.startswith(part.body) and part.body
         assert cut.endswith("\n\nTL;DR:")
+
+
+@pytest.mark.parametrize("limit", [64, 128, 256])
+def test_real_posts_are_cut_at_the_last_line_break_or_sentence_that_fits(gpt2, real_posts, limit):
+    """By trying every break, best kind first."""
+
+    def count(text):
+        return len(encode(gpt2, text))
+
+    def fits(post, end):
+        return count(build_prompt(post._replace(body=post.body[:end].rstrip()))) <= limit
+
+    kinds = (r"\n", r"(?<=[.!?])\s|(?<=[.!?][\"')])\s", r"\s")
+    used = [0] * len(kinds)
+    for row in real_posts[:25]:
+        post, cut = parse_prompt(row["prompt"]), truncate_prompt(row["prompt"], limit, count)
+        if fits(post, None):
+            assert cut == row["prompt"]
+            continue
+        for kind, pattern in enumerate(kinds):
+            ends = [match.start() for match in re.finditer(pattern, post.body) if fits(post, match.start())]
+            if ends:
+                used[kind] += 1
+                assert cut == build_prompt(post._replace(body=post.body[: max(ends)].rstrip()))
+                break
+    assert used[0] and used[1]  # the cases are there
 
 
 @given(st.text(), st.text(max_size=20), st.integers(0, 60))

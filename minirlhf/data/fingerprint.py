@@ -5,12 +5,11 @@ A hub name, or a folder outside the repository, cannot be a dependency of a DVC 
 
 import hashlib
 from pathlib import Path
-from typing import Literal
 
 from minirlhf.data.locate import EMBEDDED, hub_dataset, locate
 from minirlhf.errors import UserError
+from minirlhf.hub import Kind, resolve_commit
 
-Kind = Literal["dataset", "model"]
 # Data sets of which the hub's own parquet copy is read, since they are scripts themselves, which are not run.
 CONVERTED = {"openai/summarize_from_feedback": "refs/convert/parquet"}
 
@@ -50,24 +49,3 @@ def hash_folder(folder: Path) -> str:
             raise UserError(f"{paths[name]}: cannot be read: {error.strerror}") from error
         digest.update(f"{name.as_posix()!r} {content}\n".encode())
     return digest.hexdigest()
-
-
-def resolve_commit(name: str, revision: str | None, kind: Kind) -> str:
-    """The commit that a revision of a hub repository (None: its main branch) is at.
-
-    Where the hub cannot be reached it is the commit that was resolved last, with a warning by huggingface_hub.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError, RevisionResolutionError
-
-    try:
-        return str(HfApi().resolve_revision(name, revision=revision, repo_type=kind).resolved)
-    except RevisionNotFoundError as error:
-        raise UserError(f"{name}: no revision {revision} on the hub") from error
-    except RepositoryNotFoundError as error:
-        raise UserError(f"{name}: no such folder, and no such {kind} on the hub, or no access to it") from error
-    except RevisionResolutionError as error:
-        raise UserError(f"{name}: no such folder, and the hub cannot be reached ({error.__cause__})") from error
-    except Exception as error:  # each layer below has exceptions of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{name}: no such folder, and the hub does not answer ({reason})") from error

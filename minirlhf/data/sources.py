@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from minirlhf.data.locate import EMBEDDED, hub_dataset, locate
 from minirlhf.data.rows import RawRow, find_split_files, read_rows
 from minirlhf.errors import UserError
+from minirlhf.hub import download
 
 if TYPE_CHECKING:
     from minirlhf.params import DataParams
@@ -74,14 +75,7 @@ def is_for_test(row: RawRow) -> bool:
 
 
 def _download(name: str, commit: str) -> Path:
-    """The files of a hub data set at a commit, from the local cache if they are there."""
-    from huggingface_hub import snapshot_download
-
+    """The folder of a hub data set's files at a commit: of its part that is meant."""
     part = PARTS.get(name)
-    patterns = [f"{part}/*"] if part else ["*.parquet", "*.jsonl"]
-    try:
-        folder = snapshot_download(name, repo_type="dataset", revision=commit, allow_patterns=patterns)
-    except Exception as error:  # each layer below has exceptions of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{name}: cannot be downloaded ({reason})") from error
-    return Path(folder, part or "")
+    patterns = (f"{part}/*",) if part else ("*.parquet", "*.jsonl")
+    return download(name, commit, "dataset", patterns) / (part or "")

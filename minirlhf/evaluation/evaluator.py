@@ -221,9 +221,8 @@ def evaluate(posts: list[dict], params: "Params", sft: str, ppo: str, reward: st
 
 def load_reward(name: str, params: "Params", device: str, **options) -> RewardFunction:
     """A reward model of a folder or a hub name; the one that PPO was trained on knows its own format and scale."""
-    return RewardModel.load(
-        name, device=device, batch_size=params.evaluate.batch_size, precision=params.precision, **options
-    )
+    options |= {"device": device, "precision": params.precision, "desc": "evaluate: scoring"}
+    return RewardModel.load(name, batch_size=params.evaluate.batch_size, **options)
 
 
 def load_judge(params: "Params", device: str) -> RewardFunction | PairwiseJudge | None:

@@ -11,7 +11,7 @@ from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.errors import UserError
 from minirlhf.files import read_json
 from minirlhf.kernels import use_fast_kernels
-from minirlhf.models import load_policy, load_reward_model, load_tokenizer
+from minirlhf.models import load_config, load_policy, load_reward_model, load_tokenizer
 from minirlhf.ppo.config import LoRAConfig, PPOConfig
 from minirlhf.ppo.model import Models, ValueHead
 
@@ -116,9 +116,7 @@ def _build_critic(config, policy, tokenizer, critic_init) -> tuple[nn.Module | N
 
 
 def _load_critic(name: str) -> "PreTrainedModel":
-    from transformers import AutoConfig
-
-    architectures = AutoConfig.from_pretrained(name).architectures or [""]
+    architectures = load_config(name).architectures or [""]
     load = load_reward_model if "SequenceClassification" in architectures[0] else load_policy
     return load(name)
 

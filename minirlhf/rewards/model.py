@@ -5,6 +5,7 @@ taken at the last real token, known by length: GPT-2's padding token is its EOS,
 take a generated EOS for padding.
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +16,8 @@ from minirlhf.data.locate import model_place
 from minirlhf.errors import UserError
 from minirlhf.files import read_json
 from minirlhf.kernels import use_fast_kernels
-from minirlhf.models import first_line, load_reward_model
+from minirlhf.models import load_reward_model, read_tokenizer
+from minirlhf.progress import Progress
 from minirlhf.prompts import encode_all
 
 if TYPE_CHECKING:
@@ -31,26 +33,31 @@ class RewardModel:
         model: a sequence-classification model with one label.
         tokenizer: its own tokenizer.
         format: "concat": prompt and response as one text, with EOS exactly where the response ended by itself, as the
-            models trained here read it; "pair": question and answer as a pair of texts, as OpenAssistant's read it.
+            models trained here read it; "pair": question and answer as a pair of texts, as OpenAssistant's read it;
+            None: "concat" for a decoder, "pair" for an encoder.
         mean, scale: normalisation; reference summaries score 0 on average under the right mean.
         max_length: longest input in tokens; None: what the model has positions for. What is too long loses tokens of
             the prompt (the first ones in "concat", the last ones in "pair"), never of the response.
         batch_size: sequences in one pass.
         precision: "fp32" or "bf16".
+        desc: what a progress bar calls the scoring; None: no bar, for short batches.
     """
 
     def __init__(
         self,
         model: "PreTrainedModel",
         tokenizer: "PreTrainedTokenizerBase",
-        format: Format = "concat",
+        format: Format | None = "concat",
         mean: float = 0.0,
         scale: float = 1.0,
         max_length: int | None = None,
         batch_size: int = 16,
         device: str | torch.device = "cpu",
         precision: str = "fp32",
+        desc: str | None = None,
     ):
+        if format is None:
+            format = "concat" if hasattr(model, "score") else "pair"
         if model.config.num_labels != 1:
             raise UserError(f"reward model: it has {model.config.num_labels} labels; a reward has 1")
         if format not in ("concat", "pair"):
@@ -60,6 +67,7 @@ class RewardModel:
         self.max_length = max_length or _longest_input(model, tokenizer)
         self.batch_size, self.device, self.precision = batch_size, torch.device(device), precision
         use_fast_kernels(model)
+        self.desc = desc
         if format == "concat" and tokenizer.eos_token_id is None:
             raise UserError("reward model: its tokenizer has no EOS, which the format 'concat' needs; try 'pair'")
 
@@ -78,7 +86,7 @@ class RewardModel:
                 name, revision = model_place(settings["model"]), settings.get("revision")
             settings = {key: settings[key] for key in ("format", "mean", "scale", "max_length") if key in settings}
         model = load_reward_model(str(name), revision)
-        return cls(model, _load_tokenizer(str(name), revision), **(settings | options))
+        return cls(model, read_tokenizer(str(name), revision), **(settings | options))
 
     def __call__(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[float]:
         """Normalised scores of B responses; `ended` says which of them ended by themselves."""
@@ -89,10 +97,13 @@ class RewardModel:
         )
         order = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]["input_ids"]))
         scores = [0.0] * len(sequences)
-        for first in range(0, len(order), self.batch_size):
-            group = order[first : first + self.batch_size]
-            for index, score in zip(group, self._score([sequences[i] for i in group]).tolist(), strict=True):
-                scores[index] = (score - self.mean) / self.scale
+        with nullcontext() if self.desc is None else Progress(len(order), "summaries", self.desc) as progress:
+            for first in range(0, len(order), self.batch_size):
+                group = order[first : first + self.batch_size]
+                for index, score in zip(group, self._score([sequences[i] for i in group]).tolist(), strict=True):
+                    scores[index] = (score - self.mean) / self.scale
+                if progress is not None:
+                    progress.update(len(group))
         return scores
 
     def _concatenate(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[dict[str, list[int]]]:
@@ -138,15 +149,6 @@ class RewardModel:
             hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
             last = hidden[torch.arange(len(lengths)), lengths.to(self.device) - 1]
             return self.model.score(last)[:, 0].float().cpu()
-
-
-def _load_tokenizer(name: str, revision: str | None) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
-    except Exception as error:  # transformers raises a different type for nearly every kind of damage
-        raise UserError(f"{name}: cannot load the tokenizer ({first_line(error)})") from error
 
 
 def _longest_input(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int:

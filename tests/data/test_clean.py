@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 
 import pytest
@@ -7,7 +8,9 @@ from hypothesis import strategies as st
 
 from minirlhf.data import clean
 from minirlhf.data.clean import COMPARISONS, POSTS, Cleaner, Tally, digest
-from minirlhf.prompts import Post, build_prompt, encode, encode_all
+from minirlhf.prompts import Post, build_prompt, encode, encode_all, parse_prompt
+from minirlhf.sft import encode_example
+from tests.conftest import EOT
 
 
 def run(tokenizer, columns, rows, limit=None, excluded=(), max_prompt=100, max_response=12):
@@ -79,6 +82,24 @@ def test_long_prompts_are_cut_and_counted(small_bpe):
     assert row["prompt"].endswith("my cat left.\n\nTL;DR:")
     assert tally.truncated == 1
     assert prompts == {digest(post(body="my cat left.\n" * 50)["prompt"])}  # of the whole post
+
+
+@pytest.mark.parametrize(("max_prompt", "max_response"), [(512, 53), (150, 24)])
+def test_real_posts_come_out_as_a_policy_is_to_see_them(gpt2, real_posts, max_prompt, max_response):
+    """TITLE and TL;DR: kept, one space before the summary, EOS after it within the limit."""
+    kept, tally, _ = run(gpt2, POSTS, real_posts, max_prompt=max_prompt, max_response=max_response)
+    assert len(kept) + tally.refused["over_long"] == len(real_posts) and len(kept) > 20
+    titles = {parse_prompt(row["prompt"]).title for row in real_posts}
+    for row in kept:
+        example = encode_example(gpt2, row["prompt"], row["completion"])
+        response = [label for label in example["labels"] if label != -100]
+        assert len(response) <= max_response and response.index(gpt2.eos_token_id) == len(response) - 1
+        assert len(example["input_ids"]) - len(response) <= max_prompt
+        text = gpt2.decode(example["input_ids"], clean_up_tokenization_spaces=False)
+        assert text == row["prompt"] + row["completion"] + EOT
+        assert row["prompt"].endswith("\n\nTL;DR:") and parse_prompt(row["prompt"]).title in titles
+        assert re.match(r" \S", row["completion"])
+    assert (tally.truncated == 0) == (max_prompt == 512)
 
 
 def test_a_limit_ends_the_reading(small_bpe, monkeypatch):

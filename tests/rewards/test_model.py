@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from transformers import (
 )
 
 from minirlhf.errors import UserError
+from minirlhf.progress import Progress
 from minirlhf.rewards.model import RewardModel
 from tests.ppo.conftest import EOS, VOCABULARY, make_tokenizer
 
@@ -155,6 +157,21 @@ def test_folders(tmp_path):
     (tmp_path / "named").mkdir()
     (tmp_path / "named" / "reward.json").write_text(json.dumps(settings))
     assert RewardModel.load(tmp_path / "named")(PROMPTS, RESPONSES, ENDED) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_format_is_found_out():
+    assert RewardModel(make_decoder(), make_tokenizer(), format=None).format == "concat"
+    assert RewardModel(make_encoder("deberta"), make_bert_tokenizer(), format=None).format == "pair"
+
+
+def test_long_scoring_shows_its_progress(capsys, monkeypatch):
+    monkeypatch.setattr("minirlhf.rewards.model.Progress", partial(Progress, interval=0.0))
+    model, tokenizer = make_decoder(), make_tokenizer()
+    RewardModel(model, tokenizer, batch_size=3)(PROMPTS, RESPONSES, ENDED)
+    assert capsys.readouterr().err == ""
+    RewardModel(model, tokenizer, batch_size=3, desc="reward: scoring")(PROMPTS, RESPONSES, ENDED)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" summaries")[0] for line in lines] == ["reward: scoring: 3/4", "reward: scoring: 4/4"]
 
 
 def test_refusals():

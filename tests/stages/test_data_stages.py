@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import GPT2Config
 
 from minirlhf.files import read_csv, read_json, read_jsonl
 
@@ -21,8 +22,9 @@ def stage(name, folder, *arguments):
 
 @pytest.fixture
 def project(tmp_path, settings, small_bpe):
-    """A folder with params.yaml of the embedded world and a base model that is only a tokenizer."""
+    """A folder with params.yaml of the embedded world and a base model without weights."""
     small_bpe.save_pretrained(tmp_path / "models" / "base")
+    GPT2Config(n_positions=1200).save_pretrained(tmp_path / "models" / "base")
     (tmp_path / "params.yaml").write_text(json.dumps(settings))
     return tmp_path
 
@@ -80,6 +82,22 @@ def test_what_is_wrong_with_a_file_is_one_line_and_nothing_is_half_written(proje
     assert (result.returncode, result.stderr) == (1, line)
     assert os.listdir(project / "data" / "prepared") == []
     assert not (project / "metrics").exists()
+
+
+@pytest.mark.parametrize("response", [("data", "max_response_tokens"), ("ppo", "max_new_tokens")])
+def test_lengths_that_the_base_model_has_no_positions_for(project, response):
+    """Said before anything is prepared or trained; positions may come from model.random_weights."""
+    section, key = response
+    params = json.loads((project / "params.yaml").read_text())
+    params["model"]["random_weights"] = {"n_positions": 1024}
+    params["data"]["max_prompt_tokens"] = 900
+    params[section][key] = 125
+    (project / "params.yaml").write_text(json.dumps(params))
+    assert stage("source", project).returncode == 0
+    result = stage("prepare", project)
+    line = f"data.max_prompt_tokens (900) and {section}.{key} (125) together exceed the 1024 positions of models/base"
+    assert (result.returncode, result.stderr) == (1, f"error: {line}\n")
+    assert not (project / "data" / "prepared").exists()
 
 
 def test_prepare_asks_for_the_notes(project):

@@ -1,0 +1,177 @@
+"""Models and data by their names on the hub: at the commit that is noted, kept for the next run, network or none."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+
+from minirlhf import models
+from minirlhf.data.fingerprint import fingerprint
+from minirlhf.data.locate import hub_dataset
+from minirlhf.data.sources import Source
+from minirlhf.errors import UserError
+from minirlhf.files import read_json, read_jsonl
+from minirlhf.params import DataParams
+from minirlhf.rewards.model import RewardModel
+from tests.hub.conftest import FEEDBACK, GPT2, REWARD, as_parquet, feedback, preference, tldr
+
+ROOT = Path(__file__).parents[2]
+POSTS = ["SUBREDDIT: r/pets\n\nTITLE: help\n\nPOST: my cat left.\n\nTL;DR:", "cat", "left " * 90]
+SUMMARIES = [" cat left", " a dog left, and then a cat", " left"]
+
+
+def test_a_policy_and_its_tokenizer(stocked, hub, tiny_models):
+    tokenizer = models.load_tokenizer(GPT2)
+    assert not any("/cdn/" in request for request in hub.requests)  # its weights are not asked for
+    policy = models.load_policy(GPT2)
+    local = models.load_policy(str(tiny_models / "sft"))
+    assert all(torch.equal(weights, local.state_dict()[name]) for name, weights in policy.state_dict().items())
+    assert tokenizer.get_vocab() == models.load_tokenizer(str(tiny_models / "sft")).get_vocab()
+    assert not any(part in request for request in hub.requests for part in (".bin", "onnx", "README"))
+    random = models.random_policy(GPT2, stocked[GPT2], {"n_layer": 2}, seed=1)
+    assert random.config.n_layer == 2
+
+
+def test_what_was_loaded_before_needs_no_hub(stocked, hub, monkeypatch):
+    models.load_policy(GPT2)
+    hub.requests.clear()
+    models.load_policy(GPT2, stocked[GPT2])
+    assert hub.requests == []
+    hub.stop()
+    models.load_policy(GPT2, stocked[GPT2])
+    models.load_tokenizer(GPT2)  # main, where it was last
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    models.load_policy(GPT2, stocked[GPT2])
+
+
+def test_the_note_is_the_commit(hub, gpt2_files):
+    first = hub.commit("model", GPT2, gpt2_files, "main", "v1", "refs/pr/1")
+    assert fingerprint(GPT2, None, "model") == {"kind": "hub", "name": GPT2, "commit": first}
+    assert fingerprint(GPT2, None, "model")["commit"] == first  # nothing changed
+    second = hub.commit("model", GPT2, gpt2_files | {"README.md": b"new"}, "main", "tries")
+    revisions = {None: second, "main": second, "tries": second, "v1": first, "refs/pr/1": first, first: first}
+    assert {revision: fingerprint(GPT2, revision, "model")["commit"] for revision in revisions} == revisions
+
+
+def test_a_revision_is_the_model_that_was_there(hub, gpt2_files):
+    config = json.loads(gpt2_files["config.json"])
+    first = hub.commit("model", GPT2, gpt2_files, "main", "v1")
+    hub.commit("model", GPT2, gpt2_files | {"config.json": json.dumps(config | {"n_positions": 9}).encode()})
+    assert models.load_config(GPT2).n_positions == 9
+    assert models.load_config(GPT2, "v1").n_positions == models.load_config(GPT2, first).n_positions == 1024
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "expected"),
+    [
+        ("posts", "trl-lib/tldr", tldr),
+        ("posts", "OpenAI/summarize_tldr", tldr),
+        ("comparisons", "trl-lib/tldr-preference", preference),
+        ("comparisons", FEEDBACK, None),
+    ],
+)
+def test_data_sets(stocked, hub, settings, what, name, expected):
+    data = DataParams(**settings["data"] | {"posts": "a/b", "comparisons": "a/b"} | {what: name})
+    note = fingerprint(name, None, "dataset")
+    assert note["commit"] == stocked[hub_dataset(name)]
+
+    def read():
+        source = Source(what, data, note)
+        return {split: list(source.rows(split)) for split in ("train", "validation", "test")}
+
+    rows = read()
+    if expected is not None:
+        assert rows["train"] == [expected("train", number) for number in range(12)]
+    else:
+        assert rows["train"][1] == preference("train", 1) | {"chosen": " left", "rejected": " a cat"}
+        assert rows["train"][2]["chosen"] == " a cat"
+        assert not any("axis" in request for request in hub.requests)
+    assert len(rows["validation"]) + len(rows["test"]) == 12 and rows["test"]
+    hub.stop()
+    assert read() == rows
+
+
+def test_news_articles_among_the_comparisons_are_refused(hub, settings):
+    """Their posts are null; so is TITLE in some rows."""
+    article = feedback("validation", 1)
+    article["info"] |= {"post": None, "subreddit": None, "site": "cnn", "article": "A cat left."}
+    rows = {"train": [feedback("train", 0)], "validation": [article, feedback("validation", 2)]}
+    files = {f"comparisons/{split}/0000.parquet": as_parquet(rows[split]) for split in rows}
+    hub.commit("dataset", FEEDBACK, files, "refs/convert/parquet")
+    data = DataParams(**settings["data"] | {"posts": "a/b", "comparisons": FEEDBACK})
+    source = Source("comparisons", data, fingerprint(FEEDBACK, None, "dataset"))
+    found = [*source.rows("validation"), *source.rows("test")]
+    assert sorted(row if isinstance(row, str) else row["chosen"] for row in found) == [" a cat", "not_a_post"]
+
+
+def test_a_reward_model_with_its_own_tokenizer(stocked, hub):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    reward = RewardModel.load(REWARD, format=None)
+    assert reward.format == "pair" and reward.max_length == 64
+    folder = models.find_model(REWARD, None, ("*",))
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    scores = reward(POSTS, SUMMARIES, [True] * 3)
+    with torch.no_grad():
+        for post, summary, score in zip(POSTS, SUMMARIES, scores, strict=True):
+            inputs = tokenizer(post, summary, truncation="only_first", max_length=64, return_tensors="pt")
+            assert score == pytest.approx(model(**inputs).logits.item(), abs=1e-5)
+
+
+def test_the_post_is_shortened_whatever_the_limit_never_the_summary(stocked):
+    reward = RewardModel.load(REWARD, format=None)
+    tokenizer = reward.tokenizer
+    for limit in range(13, 70):
+        reward.max_length = limit
+        for post in POSTS:
+            summary = tokenizer(SUMMARIES[0], add_special_tokens=False)["input_ids"]
+            [encoded] = reward._encode_pairs([post], SUMMARIES[:1])
+            ids = encoded["input_ids"]
+            assert len(ids) <= limit and ids[-1] == tokenizer.sep_token_id
+            assert ids[-1 - len(summary) : -1] == summary
+            assert tokenizer(post)["input_ids"][: len(ids) - len(summary) - 2] == ids[: -len(summary) - 2]
+    reward.max_length = len(summary) + 3
+    with pytest.raises(UserError, match="does not fit"):
+        reward(POSTS[:1], SUMMARIES[:1], [True])
+
+
+def stage(name, folder, **environment):
+    command = [sys.executable, ROOT / "stages" / f"{name}.py"]
+    return subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
+
+
+def test_stages_by_names_alone_then_without_the_hub(stocked, hub, environment, settings, tmp_path):
+    settings["data"] |= {"posts": "openai/summarize_tldr", "comparisons": FEEDBACK}
+    settings["model"]["base"] = GPT2
+    settings["reward"] |= {"pretrained": REWARD, "format": None}
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "params.yaml").write_text(json.dumps(settings))
+
+    def run(name, **environment):
+        result = stage(name, project, **environment)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    run("source")
+    notes = {
+        name: read_json(project / f"data/sources/{name}.json") for name in ("posts", "comparisons", "base", "reward")
+    }
+    names = {"posts": "trl-lib/tldr", "comparisons": FEEDBACK, "base": GPT2, "reward": REWARD}
+    assert notes == {what: {"kind": "hub", "name": name, "commit": stocked[name]} for what, name in names.items()}
+    printed = run("prepare")
+    rows = read_jsonl(project / "data/prepared/posts/train.jsonl")
+    assert [row["prompt"] for row in rows] == [tldr("train", number)["prompt"] for number in range(12)]
+    run("reward")
+    reward = read_json(project / "models/reward/reward.json")
+    assert reward | {"mean": 0} == {"model": REWARD, "revision": stocked[REWARD], "format": "pair", "mean": 0}
+
+    hub.stop()
+    run("source")
+    assert notes == {name: read_json(project / f"data/sources/{name}.json") for name in notes}
+    assert run("prepare", HF_HUB_OFFLINE="1") == printed
