@@ -84,11 +84,11 @@ def test_long_prompts_are_cut_and_counted(small_bpe):
     assert prompts == {digest(post(body="my cat left.\n" * 50)["prompt"])}  # of the whole post
 
 
-@pytest.mark.parametrize(("max_prompt", "max_response"), [(512, 53), (150, 24)])
+@pytest.mark.parametrize(("max_prompt", "max_response"), [(512, 53), (150, 40)])
 def test_real_posts_come_out_as_a_policy_is_to_see_them(gpt2, real_posts, max_prompt, max_response):
     """TITLE and TL;DR: kept, one space before the summary, EOS after it within the limit."""
     kept, tally, _ = run(gpt2, POSTS, real_posts, max_prompt=max_prompt, max_response=max_response)
-    assert len(kept) + tally.refused["over_long"] == len(real_posts) and len(kept) > 20
+    assert len(kept) + tally.refused["over_long"] == len(real_posts) and len(kept) > 50
     titles = {parse_prompt(row["prompt"]).title for row in real_posts}
     for row in kept:
         example = encode_example(gpt2, row["prompt"], row["completion"])

@@ -8,6 +8,7 @@
 Headers and error codes are the real hub's. Anything else is answered with 404 and noted in `unknown`.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -66,8 +67,9 @@ class Hub:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
-            for connection in list(self._server.connections):
-                connection.close()
+            for connection in self._server.connections:
+                with contextlib.suppress(OSError):  # closed already
+                    connection.shutdown(socket.SHUT_RDWR)
             self._server = None
 
     def commit(self, kind: str, name: str, source: Path | dict[str, bytes], *refs: str) -> str:

@@ -84,18 +84,16 @@ def test_what_is_wrong_with_a_file_is_one_line_and_nothing_is_half_written(proje
     assert not (project / "metrics").exists()
 
 
-@pytest.mark.parametrize("response", [("data", "max_response_tokens"), ("ppo", "max_new_tokens")])
-def test_lengths_that_the_base_model_has_no_positions_for(project, response):
+def test_lengths_that_the_base_model_has_no_positions_for(project):
     """Said before anything is prepared or trained; positions may come from model.random_weights."""
-    section, key = response
     params = json.loads((project / "params.yaml").read_text())
     params["model"]["random_weights"] = {"n_positions": 1024}
     params["data"]["max_prompt_tokens"] = 900
-    params[section][key] = 125
+    params["ppo"]["max_new_tokens"] = 125
     (project / "params.yaml").write_text(json.dumps(params))
     assert stage("source", project).returncode == 0
     result = stage("prepare", project)
-    line = f"data.max_prompt_tokens (900) and {section}.{key} (125) together exceed the 1024 positions of models/base"
+    line = "data.max_prompt_tokens (900) and ppo.max_new_tokens (125) together exceed the 1024 positions of models/base"
     assert (result.returncode, result.stderr) == (1, f"error: {line}\n")
     assert not (project / "data" / "prepared").exists()
 
