@@ -95,16 +95,22 @@ class RewardModel:
             if self.format == "pair"
             else self._concatenate(prompts, responses, ended)
         )
-        order = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]["input_ids"]))
         scores = [0.0] * len(sequences)
-        with nullcontext() if self.desc is None else Progress(len(order), "summaries", self.desc) as progress:
-            for first in range(0, len(order), self.batch_size):
-                group = order[first : first + self.batch_size]
+        with nullcontext() if self.desc is None else Progress(len(scores), "summaries", self.desc) as progress:
+            for group in self._batches(sequences):
                 for index, score in zip(group, self._score([sequences[i] for i in group]).tolist(), strict=True):
                     scores[index] = (score - self.mean) / self.scale
                 if progress is not None:
                     progress.update(len(group))
         return scores
+
+    def _batches(self, sequences: list[dict[str, list[int]]]) -> list[list[int]]:
+        """Which sequences go through the model together: those of like length, since all are padded to the longest.
+
+        The longest come first: where the memory does not suffice, it shows at once.
+        """
+        order = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]["input_ids"]))
+        return [order[first : first + self.batch_size] for first in range(0, len(order), self.batch_size)]
 
     def _concatenate(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[dict[str, list[int]]]:
         """Prompt, response, and EOS where it ended, each encoded alone, as the reward stage trains on them."""
