@@ -20,7 +20,8 @@ class TrunkAndHead:
     """The two halves of a causal LM, sharing its parameters.
 
     Raises UserError if the head on the trunk's hidden states does not give the model's own logits (an architecture
-    that scales or caps them afterwards): better refused than trained on another distribution than is sampled.
+    that scales or caps them afterwards), or if a token's logits depend on later tokens (an encoder): better refused
+    than trained on another distribution than is sampled.
     """
 
     def __init__(self, model: nn.Module):
@@ -29,8 +30,12 @@ class TrunkAndHead:
         self.trunk = self.model.base_model
         self.head = self.model.get_output_embeddings()
         if self.trunk is self.model or self.head is None:
-            raise UserError(f"policy: {type(self.model).__name__} is not a causal language model with a head")
+            raise UserError(f"{self._name}: not a causal language model with a head")
         self._check()
+
+    @property
+    def _name(self) -> str:
+        return f"{self.model.name_or_path or 'policy'} ({type(self.model).__name__})"
 
     @property
     def device(self) -> torch.device:
@@ -58,13 +63,15 @@ class TrunkAndHead:
     def _check(self) -> None:
         was_training = self.model.training
         self.model.eval()
-        ids = torch.zeros(1, 2, dtype=torch.long, device=self.device)
+        ids = torch.tensor([[0, 0], [0, 1]], device=self.device)
         ones = torch.ones_like(ids)
         whole = self.model(input_ids=ids, attention_mask=ones).logits.float()
         parts = self.logits(self.hidden(ids, ones, use_cache=False))
         self.model.train(was_training)
         if not torch.allclose(whole, parts, rtol=1e-3, atol=1e-3, equal_nan=True):
-            raise UserError(f"policy: {type(self.model).__name__} changes its logits after the head; not supported")
+            raise UserError(f"{self._name}: changes its logits after the head; not supported")
+        if (whole[0, 0] - whole[1, 0]).abs().max() > 1e-3 * whole[0, 0].std():
+            raise UserError(f"{self._name}: not a causal language model: its first logits depend on the second token")
 
 
 def check_fits(parts: TrunkAndHead, longest_prompt: int, max_new_tokens: int) -> None:

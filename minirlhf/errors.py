@@ -1,4 +1,4 @@
-"""The one exception that is meant for the user's eyes, and what makes text of others fit to print."""
+"""The exceptions that are meant for the user's eyes, and what makes text safe to print."""
 
 
 class UserError(Exception):
@@ -6,6 +6,10 @@ class UserError(Exception):
 
     Stages print it as `error: ...` and end with exit code 1, without a traceback (`minirlhf.stage.run`).
     """
+
+
+class TrainingError(UserError):
+    """Training met a number that is NaN or infinite. No step was taken with it, and nothing was saved of it."""
 
 
 def first_line(error: BaseException) -> str:

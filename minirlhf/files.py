@@ -9,7 +9,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,6 +93,17 @@ def read_json(path: str | Path) -> Any:
     return parse_json(read_text(path), str(path))
 
 
+def read_object(path: str | Path, keys: Iterable[str] = ()) -> dict[str, Any]:
+    """The object in a JSON file. UserError for another value, or one that lacks a key."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    for key in keys:
+        if key not in value:
+            raise UserError(f"{path}: no {key!r} in it")
+    return value
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON, keys in their given order. ValueError for NaN and infinity, which JSON does not have."""
     with replace_file(path) as file:
@@ -100,8 +111,12 @@ def write_json(path: str | Path, value: Any) -> None:
         file.write("\n")
 
 
-def read_jsonl(path: str | Path) -> list[dict]:
-    """The objects of a JSON-lines file, one a line; blank lines are passed over."""
+def read_jsonl(path: str | Path, texts: Sequence[str] = ()) -> list[dict]:
+    """The objects of a JSON-lines file, one a line; blank lines are passed over.
+
+    Args:
+        texts: keys under which each object must have a text; there must be an object then.
+    """
     rows = []
     for number, line in enumerate(_read_bytes(path).split(b"\n"), start=1):
         if not line.strip():
@@ -110,8 +125,21 @@ def read_jsonl(path: str | Path) -> list[dict]:
         row = parse_json(_decode(line, where), where)
         if not isinstance(row, dict):
             raise UserError(f"{where}: expected a JSON object, got {type(row).__name__}")
+        for key in texts:
+            if not is_unicode(row.get(key)):
+                raise UserError(f"{where}: no text under {key!r}")
         rows.append(row)
+    if texts and not rows:
+        raise UserError(f"{path}: no rows")
     return rows
+
+
+def is_unicode(value: Any) -> bool:
+    """Whether a value is a text that can be written: JSON can spell half of a surrogate pair, which is none."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def write_jsonl(path: str | Path, rows: Iterable[dict]) -> int:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from minirlhf.causal_lm import TrunkAndHead, check_fits
-from minirlhf.errors import UserError
+from minirlhf.errors import TrainingError, UserError
 
 # Padded prompt tokens in one prefill pass: enough to keep the matrix units busy, few enough to pad little.
 PREFILL_TOKENS = {"cpu": 1024}
@@ -84,6 +84,7 @@ def generate(
 
     Raises:
         UserError: an empty prompt, too few seeds, or more tokens than the model has positions.
+        TrainingError: the model's log-probabilities are not finite.
     """
     parts = model if isinstance(model, TrunkAndHead) else TrunkAndHead(model)
     count = len(prompt_ids) * samples_per_prompt
@@ -111,7 +112,10 @@ def generate(
             progress(len(rows))
     parts.model.train(was_training)
     if not torch.isfinite(logprobs).all():
-        raise UserError("sampling: the model's log-probabilities are not finite numbers; its weights are damaged")
+        raise TrainingError(
+            "sampling: the model's log-probabilities are not finite numbers: its weights are damaged, or too high a "
+            "learning_rate broke them"
+        )
 
     longest = int(length.max()) if count else 0
     return Generation(

@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from minirlhf.errors import UserError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -63,7 +65,39 @@ def encode_all(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> li
     if not texts:
         return []
     options = {"add_special_tokens": False, "split_special_tokens": True, "return_attention_mask": False}
-    return tokenizer(list(texts), verbose=False, **options)["input_ids"]
+    rows = tokenizer(list(texts), verbose=False, **options)["input_ids"]
+    special = _special_ids(tokenizer)
+    if any(special.intersection(row) for row in rows):
+        rows = tokenizer(spell_out(tokenizer, texts), verbose=False, **options)["input_ids"]
+        found = [text for text, row in zip(texts, rows, strict=True) if special.intersection(row)]
+        if found:
+            raise UserError(f"the tokenizer finds a special token of its own in the text {found[0][:200]!r}")
+    return rows
+
+
+def spell_out(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[str]:
+    """The texts with a space inside whatever reads as a special token: `[ SEP]`.
+
+    For tokenizers that have their special tokens in the vocabulary of text too (Unigram ones, as DeBERTa-v3's), where
+    `split_special_tokens` does not keep them apart. The spelling may be another before normalization (NFKC).
+    """
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    spelt = []
+    for text in texts:
+        normal = normalizer.normalize_str(text) if normalizer is not None else text
+        if any(token in normal for token in tokenizer.all_special_tokens):
+            text = normal
+            for token in tokenizer.all_special_tokens:
+                text = text.replace(token, f"{token[:1]} {token[1:]}")
+        spelt.append(text)
+    return spelt
+
+
+def _special_ids(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
+    """Ids that no text may turn into: of all special tokens, but for one that only stands for unknown text."""
+    special = set(tokenizer.all_special_ids)
+    roles = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.sep_token_id, tokenizer.cls_token_id)
+    return special if tokenizer.unk_token_id in roles else special - {tokenizer.unk_token_id}
 
 
 def truncate_prompt(prompt: str, max_tokens: int, count_tokens: Callable[[str], int]) -> str | None:

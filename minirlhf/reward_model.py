@@ -7,6 +7,7 @@ from torch import Tensor
 from trl import RewardConfig, RewardTrainer
 
 from minirlhf.comparisons import group_comparisons
+from minirlhf.finite import FiniteCallback, FiniteTrainer
 from minirlhf.prompts import encode
 from minirlhf.training import HistoryCallback, trainer_arguments
 
@@ -46,7 +47,7 @@ def collate_groups(groups: list[dict]) -> dict[str, Tensor]:
     }
 
 
-class GroupedRewardTrainer(RewardTrainer):
+class GroupedRewardTrainer(FiniteTrainer, RewardTrainer):
     """TRL's RewardTrainer on groups of comparisons (see `group_comparisons`) instead of single pairs.
 
     Departs from it in that a summary is encoded once for all comparisons it is in, and that the score is read at the
@@ -84,6 +85,7 @@ def train_reward_model(
     """Train `model` (one label, on the policy's trunk) in place on rows of `prompt`, `chosen`, `rejected`.
 
     Returns the history, a row a logged step: step, train_loss, eval_loss (nats a comparison), eval_accuracy.
+    Raises TrainingError if a loss, a gradient or the weights are no longer finite.
     """
     from datasets import Dataset
 
@@ -99,7 +101,7 @@ def train_reward_model(
         train_dataset=dataset(train),
         eval_dataset=dataset(validation),
         processing_class=tokenizer,
-        callbacks=[history],
+        callbacks=[history, FiniteCallback()],
     )
     history.attach(trainer)
     trainer.train()

@@ -6,6 +6,7 @@ import torch
 from trl import SFTConfig, SFTTrainer
 
 from minirlhf.causal_lm import TrunkAndHead
+from minirlhf.finite import FiniteCallback, FiniteTrainer
 from minirlhf.prompts import encode
 from minirlhf.training import HistoryCallback, trainer_arguments
 
@@ -26,7 +27,7 @@ def encode_example(tokenizer, prompt: str, completion: str) -> dict[str, list[in
     }
 
 
-class SummaryTrainer(SFTTrainer):
+class SummaryTrainer(FiniteTrainer, SFTTrainer):
     """TRL's SFTTrainer with the vocabulary head on the summaries' positions only, on a CPU too.
 
     The loss is the same. Without a GPU's kernels TRL takes the head, and its gradient, of the posts' positions as well,
@@ -59,6 +60,9 @@ def train_sft(
 
     Returns:
         the history, a row a logged step: step, train_loss and eval_loss (nats a summary token).
+
+    Raises:
+        TrainingError: a loss, a gradient or the weights are no longer finite.
     """
     from datasets import Dataset
 
@@ -76,7 +80,7 @@ def train_sft(
         train_dataset=dataset(train),
         eval_dataset=dataset(validation),
         processing_class=tokenizer,
-        callbacks=[history],
+        callbacks=[history, FiniteCallback()],
     )
     history.attach(trainer)
     trainer.train()

@@ -25,6 +25,7 @@ def trainer_arguments(params: "Params", section: "TrainParams", folder: str) -> 
         "lr_scheduler_type": "cosine",
         "warmup_steps": section.warmup_steps,
         "logging_steps": section.log_every,
+        "logging_nan_inf_filter": False,  # a loss that is not finite is an error, not to be averaged away
         "eval_strategy": "steps",
         "eval_steps": section.eval_every,
         "save_strategy": "no",

@@ -14,7 +14,6 @@ if __name__ == "__main__":  # this folder is on the path then, and `import evalu
     sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.errors import UserError
 from minirlhf.files import read_jsonl, replace_file, write_csv, write_json, write_jsonl
 from minirlhf.params import load_params
 from minirlhf.stage import run, set_up
@@ -24,18 +23,16 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.yaml")
     parser.add_argument("--posts", type=Path, default=Path("data/prepared/posts"), help="folder of prepared posts")
-    parser.add_argument("--sft", default="models/sft")
-    parser.add_argument("--ppo", default="models/ppo")
-    parser.add_argument("--reward", default="models/reward")
+    parser.add_argument("--sft", type=Path, default=Path("models/sft"))
+    parser.add_argument("--ppo", type=Path, default=Path("models/ppo"))
+    parser.add_argument("--reward", type=Path, default=Path("models/reward"))
     parser.add_argument("--snapshots", type=Path, default=Path("models/snapshots"), help="of PPO, if any were kept")
     parser.add_argument("--metrics", type=Path, default=Path("metrics/evaluate.json"))
     parser.add_argument("--plots", type=Path, default=Path("plots"), help="folder for CSV files")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for summaries")
     args = parser.parse_args(argv)
     params = load_params(args.params)
-    posts = read_jsonl(args.posts / "test.jsonl")
-    if not posts:
-        raise UserError(f"{args.posts / 'test.jsonl'}: no held-out posts to evaluate on")
+    posts = read_jsonl(args.posts / "test.jsonl", ("prompt", "completion"))
 
     set_up(params)
     from minirlhf.evaluation.evaluator import evaluate

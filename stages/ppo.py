@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
+from minirlhf.errors import printable
 from minirlhf.files import read_jsonl, replace_folder, write_csv, write_json, write_jsonl
 from minirlhf.params import load_params
 from minirlhf.resume import resume_folder
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--samples", type=Path, default=Path("results/ppo_samples.jsonl"))
     args = parser.parse_args(argv)
     params = load_params(args.params)
-    posts = {split: read_jsonl(args.posts / f"{split}.jsonl") for split in ("train", "validation")}
+    posts = {split: read_jsonl(args.posts / f"{split}.jsonl", ("prompt",)) for split in ("train", "validation")}
     prompts = {split: [row["prompt"] for row in rows] for split, rows in posts.items()}
 
     set_up(params)
@@ -50,8 +51,8 @@ def main(argv: list[str] | None = None) -> None:
     with resume_folder("ppo", settings, (args.posts, args.sft, args.reward)) as folder:
         trainer = PPOTrainer(
             params.ppo,
-            policy=models.load_policy(str(args.sft)),
-            tokenizer=models.load_tokenizer(str(args.sft)),
+            policy=models.load_policy(args.sft),
+            tokenizer=models.load_tokenizer(args.sft),
             reward=RewardModel.load(args.reward, device=device, precision=params.precision),
             prompts=prompts["train"],
             eval_prompts=prompts["validation"],
@@ -66,6 +67,8 @@ def main(argv: list[str] | None = None) -> None:
         with replace_folder(args.snapshots) as new:
             if (folder / "snapshots").exists():
                 shutil.copytree(folder / "snapshots", new, dirs_exist_ok=True)
+    if trainer.stopped is not None:
+        print(f"ppo: stopped early: {printable(trainer.stopped)}", file=sys.stderr)
     write_csv(args.curves, history)
     write_jsonl(args.samples, trainer.samples)
     last = history[-1]

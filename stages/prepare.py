@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
 from minirlhf.errors import UserError
-from minirlhf.files import read_json, write_csv, write_json
+from minirlhf.files import read_object, write_csv, write_json
 from minirlhf.params import Params, load_params
 from minirlhf.stage import quiet, run
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--lengths", type=Path, default=Path("plots/lengths.csv"), help="histograms of lengths")
     args = parser.parse_args(argv)
     params = load_params(args.params)
-    notes = {name: read_json(args.sources / f"{name}.json") for name in ("posts", "comparisons", "base")}
+    notes = {name: read_object(args.sources / f"{name}.json") for name in ("posts", "comparisons", "base")}
 
     quiet()
     from minirlhf.data.locate import model_place

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.files import read_json, read_jsonl, replace_folder, write_csv, write_json, write_jsonl
+from minirlhf.files import read_jsonl, read_object, replace_folder, write_csv, write_json, write_jsonl
 from minirlhf.params import Params, load_params
 from minirlhf.stage import run, set_up
 
@@ -44,8 +44,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--probes", type=Path, default=Path("plots/reward_probes.csv"))
     args = parser.parse_args(argv)
     params = load_params(args.params)
-    posts = {split: read_jsonl(args.posts / f"{split}.jsonl") for split in SPLITS}
-    given = {split: read_jsonl(args.comparisons / f"{split}.jsonl") for split in SPLITS}
+    posts = {split: read_jsonl(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in SPLITS}
+    columns = ("prompt", "chosen", "rejected")
+    given = {split: read_jsonl(args.comparisons / f"{split}.jsonl", columns) for split in SPLITS}
 
     set_up(params)
     from minirlhf import models, reward_probes, reward_quality
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
             note: dict = {"format": "concat"}
         else:
             history = [dict.fromkeys(("step", "train_loss", "eval_loss", "eval_accuracy"))]  # nothing was trained
-            source = read_json(args.sources / "reward.json")
+            source = read_object(args.sources / "reward.json")
             note = {"model": params.reward.pretrained, "revision": source.get("commit"), "format": params.reward.format}
         write_json(folder / "reward.json", note)
         reward = RewardModel.load(folder, device=device, precision=params.precision, desc="reward: scoring")
@@ -112,7 +113,7 @@ def collect(sft: Path, posts: dict[str, list[dict]], params: Params, device: str
     from minirlhf import models
     from minirlhf.candidates import collect_comparisons
 
-    policy, tokenizer = models.load_policy(str(sft)).to(device), models.load_tokenizer(str(sft))
+    policy, tokenizer = models.load_policy(sft).to(device), models.load_tokenizer(sft)
     collected, first_episode = {}, 0
     for split in SPLITS:
         chosen = posts[split][: params.reward.candidate_posts if split == "train" else HELD_OUT_POSTS]
@@ -129,7 +130,8 @@ def train(sft: Path, rows: dict[str, list[dict]], params: Params, folder: Path) 
     from minirlhf.reward_model import train_reward_model
 
     torch.manual_seed(params.seed)  # of the new head
-    model, tokenizer = models.load_reward_model(str(sft), num_labels=1), models.load_tokenizer(str(sft))
+    model, tokenizer = models.new_reward_model(sft), models.load_tokenizer(sft)
+    models.check_vocabulary(model, tokenizer, sft)
     with tempfile.TemporaryDirectory() as scratch:
         history = train_reward_model(model, tokenizer, rows["train"], rows["validation"], params, scratch)
     model.save_pretrained(folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
 from minirlhf.data.locate import model_place
-from minirlhf.files import read_json, read_jsonl, write_csv, write_json
+from minirlhf.files import read_jsonl, read_object, write_csv, write_json
 from minirlhf.params import load_params
 from minirlhf.stage import run, set_up
 
@@ -27,19 +27,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--curves", type=Path, default=Path("plots/sft.csv"))
     args = parser.parse_args(argv)
     params = load_params(args.params)
-    train, validation = (read_jsonl(args.posts / f"{split}.jsonl") for split in ("train", "validation"))
+    columns = ("prompt", "completion")
+    train, validation = (read_jsonl(args.posts / f"{split}.jsonl", columns) for split in ("train", "validation"))
 
     set_up(params)
     from minirlhf import models, sft
     from minirlhf.causal_lm import TrunkAndHead, check_fits
     from minirlhf.training import last_logged
 
-    base, revision = model_place(params.model.base), read_json(args.sources / "base.json").get("commit")
+    base, revision = model_place(params.model.base), read_object(args.sources / "base.json").get("commit")
     tokenizer = models.load_tokenizer(base, revision)
     if params.model.random_weights is None:
         policy = models.load_policy(base, revision)
     else:
         policy = models.random_policy(base, revision, params.model.random_weights, params.seed)
+    models.check_vocabulary(policy, tokenizer, params.model.base)
     check_fits(TrunkAndHead(policy), params.data.max_prompt_tokens, params.data.max_response_tokens)
     with tempfile.TemporaryDirectory() as folder:
         history = sft.train_sft(policy, tokenizer, train, validation, params, folder)

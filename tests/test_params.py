@@ -2,6 +2,7 @@ import copy
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pydantic
 import pytest
@@ -160,6 +161,16 @@ def test_numbers_are_read_as_in_yaml_1_2(settings):
             parse_params(text.replace("3e-6", bad, 1), "params.yaml")
 
 
+def test_no_rate_of_ppo_is_infinite(settings):
+    settings["ppo"]["lora"] = {"rank": 2, "alpha": 1.5, "target_modules": None}
+    for old, key in (("3e-06", "ppo.learning_rate"), ("0.7", "ppo.temperature"), ("1.5", "ppo.lora.alpha")):
+        for bad in (".inf", ".nan"):
+            text = json.dumps(settings)
+            assert text.count(f": {old}") == 1
+            with pytest.raises(UserError, match=f"^{key}: expected a number > 0, got {bad[1:]}"):
+                parse_params(text.replace(f": {old}", f": {bad}"), "params.yaml")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="none.yaml: cannot be read"):
         load_params(tmp_path / "none.yaml")
@@ -183,6 +194,23 @@ def test_any_text_is_params_or_a_user_error(text):
         assert isinstance(parse_params(text, "params.yaml"), Params)
     except UserError:
         pass
+
+
+TEXT = (Path(__file__).parents[1] / "profiles" / "embedded.yaml").read_text()
+SYNTAX = ["\t", "\n", ": ", "- ", "{", "}", "&a ", "*a", "!!", "|", "#", ".inf", "\ufeff"]
+PIECES = st.text(max_size=4) | st.sampled_from(SYNTAX)
+EDITS = st.lists(st.tuples(st.integers(0, len(TEXT)), st.integers(0, 12), PIECES), min_size=1, max_size=3)
+
+
+@given(EDITS)
+def test_any_edit_of_a_params_file_is_params_or_a_user_error(edits):
+    text = TEXT
+    for start, length, piece in edits:
+        text = text[:start] + piece + text[start + length :]
+    try:
+        assert isinstance(parse_params(text, "params.yaml"), Params)
+    except UserError as error:
+        assert "params.yaml" in str(error)
 
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,7 +2,7 @@ import json
 
 import torch
 
-from minirlhf.models import load_reward_model, load_tokenizer
+from minirlhf.models import load_reward_model, load_tokenizer, new_reward_model
 from minirlhf.params import parse_params
 from minirlhf.prompts import encode
 from minirlhf.reward_model import collate_groups, encode_group, last_token_scores, train_reward_model
@@ -40,7 +40,7 @@ def test_training_learns_and_scores_what_is_delivered(tiny_models, settings, tmp
     settings["reward"] |= {"steps": 30, "learning_rate": 0.01, "batch_size": 8, "micro_batch_size": 8, "eval_every": 15}
     params = parse_params(json.dumps(settings), "params.yaml")
     torch.manual_seed(0)
-    model = load_reward_model(str(tiny_models / "sft"), num_labels=1)
+    model = new_reward_model(tiny_models / "sft")
     tokenizer = load_tokenizer(str(tiny_models / "sft"))
     history = train_reward_model(model, tokenizer, ROWS[:6], ROWS[6:], params, str(tmp_path / "scratch"))
     assert [row["step"] for row in history if row["eval_loss"] is not None] == [15, 30]

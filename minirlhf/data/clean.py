@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from minirlhf.data.rows import RawRow
+from minirlhf.files import is_unicode
 from minirlhf.prompts import build_completion, encode, encode_all, parse_prompt, truncate_prompt
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Cleaner:
             return "missing_field"
         if not all(isinstance(value, str) for value in values):
             return "mistyped_field"
-        if any(not _is_unicode(value) for value in values):
+        if not all(map(is_unicode, values)):
             return "invalid_utf8"
         prompt, *summaries = values
         post = parse_prompt(prompt)
@@ -121,8 +122,9 @@ class Cleaner:
         if len(set(summaries)) < len(summaries):
             return "identical"
         row = dict(zip(self.columns, [prompt.strip(), *summaries], strict=True))
-        if "record" in raw:
-            row["record"] = raw["record"]
+        record = raw.get("record")  # of the embedded world; what else has that name is not for us to keep
+        if isinstance(record, dict) and all(map(is_unicode, (*record, *record.values()))):
+            row["record"] = record
         return row | {"subreddit": post.subreddit if post else None}
 
     def _fit(self, rows: list[dict], tally: Tally) -> Iterator[dict]:
@@ -147,14 +149,6 @@ class Cleaner:
 def digest(text: str) -> bytes:
     """16 bytes that stand for a text."""
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
-        return False
-    return True
 
 
 def _chunks(rows: Iterator[dict], size: int) -> Iterator[list[dict]]:

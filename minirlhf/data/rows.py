@@ -69,19 +69,19 @@ def _read_jsonl(path: Path) -> Iterator[RawRow]:
 
 
 def _read_parquet(path: Path) -> Iterator[RawRow]:
-    import pyarrow
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             for batch in file.iter_batches(batch_size=1024):
                 for index in range(len(batch)):
                     try:
                         yield batch.slice(index, 1).to_pylist()[0]
                     except UnicodeDecodeError:
                         yield "invalid_utf8"
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{path}: not a parquet file that can be read: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a damaged page shows as nearly any type, a date of the year 20,000 as another
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a parquet file that can be read: {reason}") from error
 
 
 def to_trl_columns(row: RawRow) -> RawRow:
@@ -99,7 +99,7 @@ def to_trl_columns(row: RawRow) -> RawRow:
         choice = row["choice"]
         if not all(isinstance(part, str) for part in parts):  # the set holds news articles too, which are no posts
             return "not_a_post"
-        if choice not in (0, 1) or len(summaries) != 2:
+        if not isinstance(choice, int) or choice not in (0, 1) or len(summaries) != 2:
             return "mistyped_field"
     except (KeyError, TypeError):
         return "missing_field"

@@ -24,12 +24,13 @@ from minirlhf.evaluation.systems import (
     sample,
     written,
 )
-from minirlhf.models import choose_device, load_policy, load_tokenizer
+from minirlhf.models import check_vocabulary, choose_device, load_policy, load_tokenizer
 from minirlhf.progress import Progress
 from minirlhf.prompts import encode_all
 from minirlhf.rewards.model import RewardModel
 from minirlhf.rewards.text import RewardFunction, call_reward
 from minirlhf.world import judge as gold_judge
+from minirlhf.world.grammar import SLOTS
 
 if TYPE_CHECKING:
     from minirlhf.params import Params
@@ -58,8 +59,9 @@ class Evaluator:
 
     @property
     def has_gold(self) -> bool:
-        """Whether every post carries the record of its truth."""
-        return all("record" in post for post in self.posts)
+        """Whether every post carries the record of its truth, whole."""
+        records = [post.get("record") for post in self.posts]
+        return all(isinstance(record, dict) and record.keys() == set(SLOTS) for record in records)
 
     @property
     def scorer(self) -> RewardFunction | None:
@@ -73,9 +75,11 @@ class Evaluator:
 
     # Phase 1: summaries
 
-    def load(self, name: str) -> TrunkAndHead:
+    def load(self, folder: Path) -> TrunkAndHead:
         """A policy, on the device."""
-        return TrunkAndHead(load_policy(name).to(self.device).eval())
+        model = load_policy(folder).to(self.device).eval()
+        check_vocabulary(model, self.tokenizer, folder)
+        return TrunkAndHead(model)
 
     def sample(self, policy: TrunkAndHead, temperature: float, count: int | None = None, **options) -> Summaries:
         """A policy's summaries of the first `count` posts, all by default; options as of `systems.sample`."""
@@ -177,7 +181,7 @@ class Evaluator:
         return tables.frontier_row("ppo", episodes, kl, self.bootstrap.mean(proxy), self.bootstrap.mean(gold))
 
 
-def evaluate(posts: list[dict], params: "Params", sft: str, ppo: str, reward: str, snapshots: Path) -> Findings:
+def evaluate(posts: list[dict], params: "Params", sft: Path, ppo: Path, reward: Path, snapshots: Path) -> Findings:
     """Everything that the stage finds out.
 
     Args:
@@ -219,7 +223,7 @@ def evaluate(posts: list[dict], params: "Params", sft: str, ppo: str, reward: st
     return put_together(measured, evaluator.judges, Bootstrap(params.seed, params.evaluate.bootstrap), params.seed)
 
 
-def load_reward(name: str, params: "Params", device: str, **options) -> RewardFunction:
+def load_reward(name: str | Path, params: "Params", device: str, **options) -> RewardFunction:
     """A reward model of a folder or a hub name; the one that PPO was trained on knows its own format and scale."""
     options |= {"device": device, "precision": params.precision, "desc": "evaluate: scoring"}
     return RewardModel.load(name, batch_size=params.evaluate.batch_size, **options)
@@ -245,7 +249,7 @@ def path_of_ppo(evaluator: Evaluator, sft: TrunkAndHead, sampled: dict[str, Summ
     rows = [evaluator.policy_row(0, sampled["sft"].first(count), sft)]
     for point, folder in sorted(numbered_folders(snapshots).items()):
         if point < episodes:
-            drawn = evaluator.sample(evaluator.load(str(folder)), evaluator.params.ppo.temperature, count)
+            drawn = evaluator.sample(evaluator.load(folder), evaluator.params.ppo.temperature, count)
             rows.append(evaluator.policy_row(point, drawn, sft))
     return [*rows, evaluator.policy_row(episodes, sampled["ppo"].first(count), sft)]
 

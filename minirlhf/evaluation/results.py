@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minirlhf.errors import printable
 from minirlhf.evaluation.bootstrap import Bootstrap, Estimate, rounded
 from minirlhf.evaluation.measures import GOLD_PART, Measures
 from minirlhf.evaluation.pairwise import Verdicts, position_bias
@@ -117,8 +118,8 @@ def summaries_page(rows: list[dict], scoring: str, score_name: str, judge_name: 
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
-    text = " ".join(text.split())
+    """Text that Markdown shows as it is, in one line, and a terminal too: control characters are spelt out."""
+    text = printable(" ".join(text.split()))
     for character in "\\`*_[]<>|#&~":
         text = text.replace(character, "\\" + character)
     return text

@@ -11,7 +11,7 @@ from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.errors import UserError
 from minirlhf.files import read_json
 from minirlhf.kernels import use_fast_kernels
-from minirlhf.models import load_config, load_policy, load_reward_model, load_tokenizer
+from minirlhf.models import check_vocabulary, load_config, load_policy, load_reward_model, load_tokenizer
 from minirlhf.ppo.config import LoRAConfig, PPOConfig
 from minirlhf.ppo.model import Models, ValueHead
 
@@ -40,17 +40,13 @@ def build_models(
     """
     if config.critic == "shared" and critic_init is not None:
         raise UserError("critic_init: only a separate critic has a network to initialise (set critic: separate)")
-    policy = load_policy(str(policy)) if isinstance(policy, (str, Path)) else policy
+    policy = load_policy(policy) if isinstance(policy, (str, Path)) else policy
     if hasattr(policy, "merge_and_unload"):
         policy = policy.merge_and_unload()
     policy = policy.to(device).requires_grad_(True).eval()
-    if len(tokenizer) > policy.get_input_embeddings().num_embeddings:
-        raise UserError(
-            f"policy: {policy.get_input_embeddings().num_embeddings} embeddings are too few for the tokenizer's "
-            f"{len(tokenizer)} tokens"
-        )
+    check_vocabulary(policy, tokenizer, policy.name_or_path or "policy")
     if reference is not None:
-        reference = load_policy(str(reference)) if isinstance(reference, (str, Path)) else reference
+        reference = load_policy(reference) if isinstance(reference, (str, Path)) else reference
         reference = copy.deepcopy(reference) if reference is policy else reference
     elif config.lora is None:
         reference = copy.deepcopy(policy)

@@ -12,18 +12,18 @@ counter too. Resuming gives the same bytes as never having stopped.
 
 import copy
 import json
-import pickle
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from minirlhf.errors import UserError
-from minirlhf.files import read_json, replace_folder
+from minirlhf.errors import UserError, first_line
+from minirlhf.files import read_object, replace_folder
+from minirlhf.finite import first_bad
 from minirlhf.ppo.model import Models
 
 if TYPE_CHECKING:
@@ -54,29 +54,32 @@ def save_resume_point(folder: Path, models: Models, optimizer: torch.optim.Optim
 
 
 def load_resume_point(
-    folder: Path, models: Models, optimizer: torch.optim.Optimizer, settings: dict[str, Any]
+    folder: Path, models: Models, optimizer: torch.optim.Optimizer, settings: dict[str, Any], keys: Sequence[str]
 ) -> dict[str, Any]:
-    """Put weights, optimizer and random states back, in place, and return the state that was saved.
+    """Put weights, optimizer and random states back, in place, and return the state that was saved, of these keys.
 
     Raises UserError: a damaged file, or a resume point of a run with other settings.
     """
-    state = read_json(folder / "state.json")
-    changed = [key for key, value in settings.items() if state["settings"].get(key) != value]
+    state = read_object(folder / "state.json", ("settings", "random", *keys))
+    known = state["settings"] if isinstance(state["settings"], dict) else {}
+    changed = [key for key, value in settings.items() if known.get(key) != value]
     if changed:
         raise UserError(f"{folder}: a run with another {changed[0]} stopped here; delete it to begin anew")
     try:
         weights = load_file(folder / "weights.safetensors")
-        optimizer_state = torch.load(folder / "optimizer.pt", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{folder}: cannot be read ({str(error).splitlines()[0]}); delete it to begin anew") from error
-    trainable = dict(models.named_trainable())
-    if weights.keys() != trainable.keys():
-        raise UserError(f"{folder}: holds the weights of another model; delete it to begin anew")
-    with torch.no_grad():
-        for name, parameter in trainable.items():
-            parameter.copy_(weights[name])
-    optimizer.load_state_dict(optimizer_state)
-    _restore_random_states(state.pop("random"))
+        trainable = dict(models.named_trainable())
+        if {name: w.shape for name, w in weights.items()} != {name: p.shape for name, p in trainable.items()}:
+            raise ValueError("the weights of another model")
+        broken = first_bad(weights.items())
+        if broken is not None:
+            raise ValueError(f"the weights {broken} are not finite")
+        with torch.no_grad():
+            for name, parameter in trainable.items():
+                parameter.copy_(weights[name])
+        optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
+        _restore_random_states(state.pop("random"))
+    except Exception as error:  # damage shows as nearly any type, from the readers as from what they fill
+        raise UserError(f"{folder}: cannot be read ({first_line(error)}); delete it to begin anew") from error
     return state
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class LoRAConfig(BaseModel):
     """Low-rank adapters (Hu et al. 2021) on the policy, and on a separate critic's trunk."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     rank: int = Field(16, ge=1, description="rank of the adapters")
     alpha: float = Field(32.0, gt=0, description="adapters are scaled by alpha / rank")
@@ -26,7 +26,7 @@ class LoRAConfig(BaseModel):
 class PPOConfig(BaseModel):
     """Settings of `minirlhf.ppo.PPOTrainer`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     # How much
     episodes: int = Field(10_240, ge=1, description="episodes of the whole run; a multiple of batch_size")

@@ -84,8 +84,8 @@ class Alarms:
         config = self.config
         if config.kl_ceiling is not None and row["kl"] > config.kl_ceiling:
             return (
-                f"update {row['update']}: KL {row['kl']:.4g} nats a response is above kl_ceiling {config.kl_ceiling:g}"
-                f"; try a larger kl_coef or a lower learning_rate"
+                f"update {row['update']}: collapse: KL {row['kl']:.4g} nats a response is above kl_ceiling "
+                f"{config.kl_ceiling:g}; try a larger kl_coef or a lower learning_rate"
             )
         if config.entropy_floor is not None and row["entropy"] < config.entropy_floor:
             return (

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from minirlhf.errors import UserError
+from minirlhf.errors import TrainingError
+from minirlhf.finite import first_bad
 from minirlhf.ppo.config import PPOConfig
 from minirlhf.ppo.losses import policy_losses, policy_statistics, value_losses, value_statistics
 from minirlhf.ppo.model import Models, Sequences, micro_batches
@@ -17,10 +18,6 @@ from minirlhf.ppo.trajectory import Targets, Trajectory
 NETWORKS = ("policy", "critic")
 # What is summed over the tokens of a minibatch, in this order.
 SUMS = ("policy_loss", "value_loss", "ratio", "approx_kl", "clip_fraction", "value_clip_fraction")
-
-
-class TrainingError(UserError):
-    """Training met a number that is not finite."""
 
 
 def make_optimizer(models: Models, config: PPOConfig) -> torch.optim.Optimizer:
@@ -64,14 +61,14 @@ def learn(
     """Take ppo_epochs x minibatches optimizer steps on a trajectory; returns statistics over real tokens.
 
     Ends early, before the step, once the policy has moved further than `target_kl` from the one that sampled.
-    Raises TrainingError if a loss or gradient is not finite; no step is taken then.
+    Raises TrainingError if a loss or gradient is not finite, before the step; or the weights after the last one.
     """
     sums, tokens, steps, ratio_error = torch.zeros(len(SUMS)), 0, 0, None
     norms = dict.fromkeys(NETWORKS, 0.0)
     # A separate critic takes its step after the policy's, so that the gradients of one network at a time take memory.
     turns = [NETWORKS] if models.critic_trunk is None else [(network,) for network in NETWORKS]
     for epoch, minibatch, chosen in _minibatches(config, seed, update):
-        where = f"ppo: update {update + 1}, epoch {epoch + 1}, minibatch {minibatch + 1}"
+        where = f"epoch {epoch + 1}, minibatch {minibatch + 1}"
         factor = learning_rate_factor(config, (update * config.ppo_epochs + epoch) * config.minibatches + minibatch)
         added, stop = torch.zeros(len(SUMS)), False
         for networks in turns:
@@ -90,6 +87,9 @@ def learn(
         if stop:
             break
         steps += 1
+    broken = first_bad(models.named_trainable())
+    if broken is not None:
+        raise TrainingError(f"the weights {broken} are no longer finite; try a lower learning_rate")
     optimizer.zero_grad(set_to_none=True)  # gradients are as large as the models: none while sampling
     statistics = dict(zip(SUMS, (sums / tokens).tolist(), strict=True))
     return statistics | {
@@ -104,7 +104,8 @@ def learn(
 def _check_finite(means: Tensor, where: str) -> None:
     if not torch.isfinite(means).all():
         seen = ", ".join(f"{name} {value:.4g}" for name, value in zip(SUMS, means.tolist(), strict=True))
-        raise TrainingError(f"{where}: the loss is not a finite number ({seen}); try a lower learning_rate")
+        advice = "try a lower learning_rate, or smaller rewards"
+        raise TrainingError(f"{where}: the loss is not a finite number ({seen}); {advice}")
 
 
 def _clip(optimizer: torch.optim.Optimizer, network: str, factor: float, max_norm: float, where: str) -> float:

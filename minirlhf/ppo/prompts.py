@@ -40,6 +40,12 @@ class Prompts:
             raise UserError(f"prompts: prompt {empty[0]} is empty")
         self.texts: list[str] = [row if isinstance(row, str) else decode(tokenizer, row) for row in rows]
 
+    def check_ids(self, embeddings: int) -> None:
+        """Raise UserError for a prompt with an id that the policy has no embedding for."""
+        for index, ids in enumerate(self.ids):
+            if not 0 <= min(ids) <= max(ids) < embeddings:
+                raise UserError(f"prompts: prompt {index} holds ids beyond the policy's {embeddings} embeddings")
+
     def __len__(self) -> int:
         return len(self.ids)
 

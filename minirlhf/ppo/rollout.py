@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from minirlhf.errors import TrainingError
 from minirlhf.generation import generate
 from minirlhf.ppo.config import PPOConfig
 from minirlhf.ppo.model import Models, Sequences, micro_batches
 from minirlhf.ppo.processes import Processes
 from minirlhf.ppo.trajectory import Trajectory, pad_right
 from minirlhf.prompts import decode
-from minirlhf.rewards.text import RewardFunction, call_reward
+from minirlhf.rewards.text import RewardFunction, call_reward, show
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,7 +45,8 @@ def collect(
 ) -> Trajectory:
     """Sample a response to each of B prompts (text, ids) with each its seed; every process returns all B episodes.
 
-    Raises RewardError if the reward function fails (see `minirlhf.rewards.text`).
+    Raises RewardError if the reward function fails (see `minirlhf.rewards.text`), and TrainingError, showing the
+    response, if a model gave it a number that is not finite.
     """
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index][1]))
     mine = processes.share(order)
@@ -53,7 +55,25 @@ def collect(
     )
     episodes = processes.gather(episodes)
     position = {index: place for place, index in enumerate(order)}
-    return _assemble([episodes[position[index]] for index in range(len(prompts))], processes.device)
+    trajectory = _assemble([episodes[position[index]] for index in range(len(prompts))], processes.device)
+    _check_finite(trajectory)
+    return trajectory
+
+
+# What a number that is not finite is called, and what to do about it.
+_BAD = {
+    "logprobs": ("log-probability by the policy", "try a lower learning_rate"),
+    "reference_logprobs": ("log-probability by the reference", "its weights are damaged"),
+    "values": ("value by the critic", "try a lower critic_learning_rate"),
+}
+
+
+def _check_finite(trajectory: Trajectory) -> None:
+    for name, (what, advice) in _BAD.items():
+        bad = ~torch.isfinite(getattr(trajectory, name)).all(1)
+        if bad.any():
+            shown = show(trajectory.prompts, trajectory.responses, int(bad.nonzero()[0]))
+            raise TrainingError(f"the {what} is not a finite number for {shown}; {advice}")
 
 
 def _sample(models, tokenizer, reward, prompts, seeds, config) -> list[_Episode]:

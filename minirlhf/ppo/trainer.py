@@ -4,8 +4,9 @@ Huang et al. 2024 (arXiv 2403.17031) is the recipe; docs/ppo.md says where each 
 trainer departs from it on purpose.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,10 @@ class PPOTrainer:
         self.models = build_models(
             config, policy, tokenizer, reference, critic_init, self.processes.device, precision, seed
         )
+        known = self.models.policy.model.get_input_embeddings().num_embeddings
+        for each in (self.prompts, self.eval_prompts):
+            if each is not None:
+                each.check_ids(known)
         longest = max(len(ids) for each in (self.prompts, self.eval_prompts) if each is not None for ids in each.ids)
         check_fits(self.models.policy, longest, config.max_new_tokens)
         self.processes.copy_from_first(parameter for _, parameter in self.models.named_trainable())
@@ -104,19 +109,22 @@ class PPOTrainer:
         self.best: Row | None = None
         self.stopped: str | None = None
         self.seconds = {"rollout": 0.0, "learn": 0.0}
+        self._saved = 0  # the update of the resume point in the folder
 
     def train(self) -> list[Row]:
         """Run to the end, or to a reason to stop (see `stopped`); returns the history.
 
         Raises:
             RewardError: the reward function failed. The last resume point stands.
-            TrainingError: a loss or gradient was not finite. Likewise.
+            TrainingError: a loss, a gradient, the weights, or what a model says is not finite. Likewise.
         """
         config = self.config
         if self.resume and self.folder is not None and (self.folder / "resume" / "state.json").exists():
             self._load()
         if self.updates_done == 0 and self.eval_prompts is not None and not self.history:
-            self._log({"update": 0, "episodes": 0, **self._evaluate(0)})
+            with self._named(0):
+                first = self._evaluate(0)
+            self._log({"update": 0, "episodes": 0, **first})
         with Progress(config.episodes, "episodes", "ppo") as progress:
             progress.start_at(self.updates_done * config.batch_size)
             while self.updates_done < config.updates and self.stopped is None:
@@ -130,14 +138,15 @@ class PPOTrainer:
     def update(self) -> Row:
         """One update: its phases, in order; returns its row of the history."""
         config = self.config
-        # 1. Sample episodes, and score them by reward function, reference and critic.
         started = time.perf_counter()
-        trajectory = self.rollout()
-        # 2. KL penalty, rewards, advantages and returns, over the global batch.
-        targets = compute_targets(trajectory, config, self.kl_coef)
-        # 3. Optimizer steps on policy and critic.
-        sampled = time.perf_counter()
-        learnt = self.learn(trajectory, targets)
+        with self._named(self.updates_done + 1):
+            # 1. Sample episodes, and score them by reward function, reference and critic.
+            trajectory = self.rollout()
+            # 2. KL penalty, rewards, advantages and returns, over the global batch.
+            targets = compute_targets(trajectory, config, self.kl_coef)
+            # 3. Optimizer steps on policy and critic.
+            sampled = time.perf_counter()
+            learnt = self.learn(trajectory, targets)
         self.seconds["rollout"] += sampled - started
         self.seconds["learn"] += time.perf_counter() - sampled
         # 4. Log; evaluate on held-out prompts; look for signs of collapse.
@@ -145,7 +154,8 @@ class PPOTrainer:
         row = {"update": self.updates_done, "episodes": self.updates_done * config.batch_size}
         row |= batch_statistics(trajectory, targets) | learnt | {"kl_coef": self.kl_coef}
         if self.eval_prompts is not None and self._due(config.eval_every):
-            row |= self._evaluate(self.updates_done)
+            with self._named(self.updates_done):
+                row |= self._evaluate(self.updates_done)
         self.stopped = self.alarms.check(row, trajectory)
         # 5. Adapt the KL coefficient for the next update.
         self.kl_coef = adapted_kl_coef(self.kl_coef, row["kl"], config)
@@ -191,6 +201,15 @@ class PPOTrainer:
             save_model(folder, AutoModelForCausalLM.from_pretrained(self.folder / "best"), self.tokenizer)
         else:
             save_policy(folder, self.models, self.tokenizer)
+
+    @contextlib.contextmanager
+    def _named(self, update: int) -> Iterator[None]:
+        """Errors for the user in the block name the update, and the state that is left."""
+        try:
+            yield
+        except UserError as error:
+            kept = f"; {self.folder / 'resume'} holds the state after update {self._saved}" if self._saved else ""
+            raise type(error)(f"ppo: update {update}: {error}{kept}") from error
 
     def _collect(self, prompts: list[tuple[str, list[int]]], seeds: list[int]) -> Trajectory:
         return collect(self.models, self.tokenizer, self.reward, prompts, seeds, self.config, self.processes)
@@ -243,9 +262,12 @@ class PPOTrainer:
             state |= {"identical": self.alarms.identical, "settings": self._settings()}
             save_resume_point(self.folder / "resume", self.models, self.optimizer, state)
         self.processes.wait()
+        self._saved = self.updates_done
 
     def _load(self) -> None:
-        state = load_resume_point(self.folder / "resume", self.models, self.optimizer, self._settings())
+        keys = (*self._STATE, "identical")
+        state = load_resume_point(self.folder / "resume", self.models, self.optimizer, self._settings(), keys)
         for name in self._STATE:
             setattr(self, name, state[name])
         self.alarms.identical = state["identical"]
+        self._saved = self.updates_done

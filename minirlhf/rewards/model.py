@@ -5,6 +5,7 @@ taken at the last real token, known by length: GPT-2's padding token is its EOS,
 take a generated EOS for padding.
 """
 
+import math
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,11 +15,11 @@ from torch import Tensor
 
 from minirlhf.data.locate import model_place
 from minirlhf.errors import UserError
-from minirlhf.files import read_json
+from minirlhf.files import read_object
 from minirlhf.kernels import use_fast_kernels
-from minirlhf.models import load_reward_model, read_tokenizer
+from minirlhf.models import check_vocabulary, load_reward_model, read_tokenizer
 from minirlhf.progress import Progress
-from minirlhf.prompts import encode_all
+from minirlhf.prompts import encode_all, spell_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -81,12 +82,17 @@ class RewardModel:
         settings = {}
         file = Path(name) / "reward.json"
         if file.exists():
-            settings = read_json(file)
+            settings = read_object(file)
+            for key in ("mean", "scale"):
+                number = settings.get(key, 1)
+                if not isinstance(number, (int, float)) or not math.isfinite(number) or (key, number) == ("scale", 0):
+                    raise UserError(f"{file}: {key} is {number!r}: not a finite number, or a scale of 0")
             if "model" in settings:
                 name, revision = model_place(settings["model"]), settings.get("revision")
             settings = {key: settings[key] for key in ("format", "mean", "scale", "max_length") if key in settings}
-        model = load_reward_model(str(name), revision)
-        return cls(model, read_tokenizer(str(name), revision), **(settings | options))
+        model, tokenizer = load_reward_model(name, revision), read_tokenizer(name, revision)
+        check_vocabulary(model, tokenizer, name)
+        return cls(model, tokenizer, **(settings | options))
 
     def __call__(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[float]:
         """Normalised scores of B responses; `ended` says which of them ended by themselves."""
@@ -127,6 +133,7 @@ class RewardModel:
         special = self.tokenizer.num_special_tokens_to_add(pair=True)
         for ids in encode_all(self.tokenizer, responses):
             self._check_fits(len(ids) + special)
+        prompts, responses = spell_out(self.tokenizer, prompts), spell_out(self.tokenizer, responses)
         options = {"truncation": "only_first", "max_length": self.max_length, "split_special_tokens": True}
         encoded = self.tokenizer(prompts, responses, return_attention_mask=False, **options)
         return [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]

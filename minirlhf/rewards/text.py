@@ -11,12 +11,12 @@ Responses are decoded without special tokens, with the leading space as generate
 """
 
 import inspect
-import math
 from collections.abc import Callable, Sequence
 
 from minirlhf.errors import UserError
 
 RewardFunction = Callable[..., Sequence[float]]
+LARGEST = 3.4e38  # of a 32-bit number, in which scores are learnt from
 
 
 class RewardError(UserError):
@@ -44,13 +44,13 @@ def call_reward(
         raise
     except Exception as error:
         raise RewardError(
-            f"reward {name} raised {error!r} on a batch that starts with {_show(prompts, responses, 0)}"
+            f"reward {name} raised {error!r} on a batch that starts with {show(prompts, responses, 0)}"
         ) from error
     scores = _to_lists(scores, name)
     if len(scores) != len(responses):
         raise RewardError(
             f"reward {name} returned {len(scores)} scores for {len(responses)} responses; "
-            f"the first is {_show(prompts, responses, 0)}"
+            f"the first is {show(prompts, responses, 0)}"
         )
     for index, score in enumerate(scores):
         _check_score(name, score, len(response_ids[index]), "response_ids" in wanted, prompts, responses, index)
@@ -85,14 +85,15 @@ def _check_score(name, score, tokens, per_token_allowed, prompts, responses, ind
         if not per_token_allowed:
             raise RewardError(f"reward {name} returned a list for one response; only one that takes response_ids may")
         if len(score) != tokens:
-            shown = _show(prompts, responses, index)
+            shown = show(prompts, responses, index)
             raise RewardError(f"reward {name} returned {len(score)} scores for the {tokens} tokens of {shown}")
     for number in score if isinstance(score, list) else [score]:
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-            raise RewardError(f"reward {name} returned {number!r} for {_show(prompts, responses, index)}")
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) < LARGEST:
+            returned = "an integer beyond 3.4e38" if type(number) is int else repr(number)
+            raise RewardError(f"reward {name} returned {returned} for {show(prompts, responses, index)}")
 
 
-def _show(prompts: list[str], responses: list[str], index: int) -> str:
+def show(prompts: list[str], responses: list[str], index: int) -> str:
     """The response and the end of its prompt, shortened, on one line."""
     if index >= len(responses):
         return "(no response)"

@@ -1,3 +1,4 @@
+import io
 import json
 
 import pyarrow
@@ -91,6 +92,7 @@ def test_openai_comparisons_become_trl_columns():
     [
         ({"choice": 2}, "mistyped_field"),
         ({"choice": "0"}, "mistyped_field"),
+        ({"choice": 1.0}, "mistyped_field"),
         ({"summaries": SUMMARIES[:1]}, "mistyped_field"),
         ({"summaries": None}, "missing_field"),
         ({"info": {"article": "news"}}, "missing_field"),
@@ -111,3 +113,35 @@ def test_any_bytes_are_rows_or_a_user_error(tmp_path_factory, lines):
         assert all(isinstance(row, dict | str) for row in read_rows(path))
     except UserError as error:
         assert "line " in str(error)
+
+
+def parquet_file(**options):
+    out = io.BytesIO()
+    columns = {"prompt": [f"post {n}" for n in range(200)], "completion": ["b", None] * 100, "choice": [0.0] * 200}
+    parquet.write_table(pyarrow.table(columns), out, **options)
+    return out.getvalue()
+
+
+PARQUET = [parquet_file(compression="none"), parquet_file(write_page_checksum=True, compression="snappy")]
+
+
+@given(st.sampled_from(PARQUET), st.data())
+def test_any_damage_to_parquet_is_rows_or_a_user_error(tmp_path_factory, content, data):
+    content = bytearray(content)
+    for at, byte in data.draw(st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), max_size=4)):
+        content[at] = byte
+    path = tmp_path_factory.mktemp("rows") / "train.parquet"
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)) | st.just(len(content)))])
+    try:
+        assert all(isinstance(row, dict | str) for row in read_rows(path))
+    except UserError as error:
+        assert "train.parquet: not a parquet file that can be read: " in str(error) and "\n" not in str(error)
+
+
+ODD = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4)
+PARTS = ODD | st.dictionaries(st.sampled_from(["subreddit", "title", "post", "text"]), ODD)
+
+
+@given(st.dictionaries(st.sampled_from(["info", "summaries", "choice", "prompt"]), PARTS | st.lists(PARTS, max_size=2)))
+def test_any_row_becomes_a_row_or_a_reason(row):
+    assert isinstance(to_trl_columns(row), dict | str)

@@ -10,6 +10,8 @@ class Letters:
     """A tokenizer of single letters; id 0 is EOS and padding."""
 
     eos_token_id = pad_token_id = 0
+    bos_token_id = unk_token_id = sep_token_id = cls_token_id = None
+    all_special_ids = [0]
 
     def __call__(self, texts, **options):
         return {"input_ids": [[ord(letter) - 96 for letter in text] for text in texts]}

@@ -4,6 +4,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from minirlhf.errors import UserError
@@ -124,6 +125,48 @@ def test_a_damaged_resume_point_is_refused(tmp_path, tokenizer, prompts, name):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UserError, match=name if name == "state.json" else "cannot be read"):
         make_trainer(tmp_path, tokenizer, prompts).train()
+
+
+def spoil_weights(edit):
+    def spoil(folder):
+        weights = load_file(folder / "weights.safetensors")
+        edit(weights)
+        save_file(weights, folder / "weights.safetensors")
+
+    return spoil
+
+
+def spoil_state(edit):
+    def spoil(folder):
+        state = json.loads((folder / "state.json").read_text())
+        (folder / "state.json").write_text(json.dumps(edit(state)))
+
+    return spoil
+
+
+HEAD = "critic.head.weight"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_weights(lambda all: all[HEAD].fill_(torch.nan)), f"the weights {HEAD} are not finite"),
+        (spoil_weights(lambda all: all.update({HEAD: torch.zeros(1, 1)})), "the weights of another model"),
+        (spoil_weights(lambda all: all.pop(HEAD)), "the weights of another model"),
+        (lambda folder: torch.save({"state": {}}, folder / "optimizer.pt"), "cannot be read"),
+        (lambda folder: torch.save([1], folder / "optimizer.pt"), "cannot be read"),
+        (spoil_state(lambda state: []), "state.json: expected a JSON object, got list"),
+        (spoil_state(lambda state: {"settings": state["settings"]}), "state.json: no 'random' in it"),
+        (spoil_state(lambda state: state | {"random": {}}), "cannot be read"),
+        (spoil_state(lambda state: state | {"settings": 1}), "another seed"),
+    ],
+)
+def test_a_resume_point_of_wrong_content_is_refused(tmp_path, tokenizer, prompts, spoil, message):
+    make_trainer(tmp_path, tokenizer, prompts, episodes=8).train()
+    spoil(tmp_path / "resume")
+    with pytest.raises(UserError, match=message) as caught:
+        make_trainer(tmp_path, tokenizer, prompts, episodes=8).train()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_pickle_in_the_optimizer_state_does_not_run(tmp_path, tokenizer, prompts):

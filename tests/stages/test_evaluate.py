@@ -87,5 +87,5 @@ def test_a_language_model_judges_and_a_rerun_asks_nothing(run_stage, tmp_path, m
 def test_no_posts_is_one_clear_line(make_settings, tmp_path):
     (tmp_path / "params.yaml").write_text(json.dumps(make_settings()))
     (tmp_path / "test.jsonl").write_text("")
-    with pytest.raises(UserError, match="test.jsonl: no held-out posts"):
+    with pytest.raises(UserError, match="test.jsonl: no rows"):
         evaluate.main(["--params", str(tmp_path / "params.yaml"), "--posts", str(tmp_path)])

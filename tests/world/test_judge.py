@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minirlhf.world.grammar import FILLER_CLAUSES, VALUES
-from minirlhf.world.judge import BEST_SCORE, judge, read_clause
+from minirlhf.world.judge import BEST_SCORE, WORD_LIMIT, judge, read_clause
 
 RECORD = {
     "relation": "sister",
@@ -119,6 +119,11 @@ def test_read_clause():
 @given(st.text(), st.booleans())
 def test_any_text_is_judged(summary, ended):
     assert judge(summary, RECORD, ended).score <= BEST_SCORE
+
+
+@given(st.text(" \n\t.?!,", max_size=WORD_LIMIT), st.booleans())
+def test_a_summary_without_words_scores_nothing(summary, ended):
+    assert judge(summary, RECORD, ended).score == (0 if ended else -2)
 
 
 @given(st.lists(st.sampled_from(COMPLETE.replace(".", " .").split() + list(FILLER_CLAUSES)), max_size=40))
