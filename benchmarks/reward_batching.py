@@ -45,10 +45,12 @@ def main() -> None:
     lengths = sorted(len(sequence["input_ids"]) for sequence in sequences)
     print(f"{len(rows)} texts of {lengths[0]} to {lengths[-1]} tokens, median {statistics.median(lengths):.0f}")
     indices = list(range(len(sequences)))
-    arrival_order = [indices[first : first + args.batch_size] for first in range(0, len(indices), args.batch_size)]
-    by_length = reward._batches(sequences)
-    step = max(1, len(by_length) // args.passes)
-    sides = [batches[step // 2 :: step] for batches in (arrival_order, by_length)]
+    by_length = sorted(indices, key=lambda index: -len(sequences[index]["input_ids"]))  # as RewardModel scores them
+    sides = []
+    for order in (indices, by_length):
+        batches = [order[first : first + args.batch_size] for first in range(0, len(order), args.batch_size)]
+        step = max(1, len(batches) // args.passes)
+        sides.append(batches[step // 2 :: step])
 
     def seconds(batches: list[list[int]]) -> float:
         start = time.perf_counter()

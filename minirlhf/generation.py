@@ -23,6 +23,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from minirlhf.causal_lm import TrunkAndHead, check_fits
 from minirlhf.errors import TrainingError, UserError
+from minirlhf.memory import BatchSize
 
 # Padded prompt tokens in one prefill pass: enough to keep the matrix units busy, few enough to pad little.
 PREFILL_TOKENS = {"cpu": 1024}
@@ -65,7 +66,7 @@ def generate(
     eos_token_id: int | None,
     pad_token_id: int,
     seeds: Sequence[int] | None = None,
-    batch_size: int = 64,
+    batch_size: int | BatchSize = 64,
     samples_per_prompt: int = 1,
     value_head: Callable[[Tensor], Tensor] | None = None,
     progress: Callable[[int], None] | None = None,
@@ -78,7 +79,7 @@ def generate(
         max_new_tokens: limit of the response, EOS included.
         temperature: of the softmax; 0 takes the most likely token (log-probabilities are then those of temperature 1).
         seeds: one a response (prompt by prompt, then sample by sample); needed unless the temperature is 0.
-        batch_size: responses sampled at once. Changes speed and memory, not the samples.
+        batch_size: responses sampled at once; halves where memory runs out. Changes speed and memory, not the samples.
         value_head: maps hidden states [B, H] to values [B].
         progress: called with the number of responses finished since the last call.
 
@@ -91,7 +92,8 @@ def generate(
     _check_arguments(parts, prompt_ids, max_new_tokens, temperature, seeds, count)
     # Longest first: a batch that does not fit into memory shows at once.
     order = sorted(range(len(prompt_ids)), key=lambda index: -len(prompt_ids[index]))
-    prompts_per_batch = max(1, batch_size // samples_per_prompt)
+    if not isinstance(batch_size, BatchSize):
+        batch_size = BatchSize(batch_size, "sampling: batch_size", "fewer max_new_tokens or shorter prompts")
     shape = (count, max_new_tokens)
     ids = torch.full(shape, pad_token_id, dtype=torch.long, device=parts.device)
     logprobs = torch.zeros(shape, device=parts.device)
@@ -99,17 +101,20 @@ def generate(
     length = torch.zeros(count, dtype=torch.long, device=parts.device)
     ended = torch.zeros(count, dtype=torch.bool, device=parts.device)
 
-    was_training = parts.model.training
-    parts.model.eval()
-    for first in range(0, len(order), prompts_per_batch):
-        chosen = order[first : first + prompts_per_batch]
+    def sample(chosen: Sequence[int]) -> None:
         rows = [index * samples_per_prompt + sample for index in chosen for sample in range(samples_per_prompt)]
         uniforms = None if temperature == 0 else _uniforms([seeds[row] for row in rows], max_new_tokens, parts.device)
+        into = torch.tensor(rows, device=parts.device)
+        ids[into], logprobs[into], ended[into] = pad_token_id, 0, False  # where an attempt that ran out of memory wrote
         state = _prefill(parts, [prompt_ids[index] for index in chosen], max_new_tokens, samples_per_prompt)
-        out = _Sampled(torch.tensor(rows, device=parts.device), ids, logprobs, values, length, ended)
+        out = _Sampled(into, ids, logprobs, values, length, ended)
         _decode(parts, state, out, uniforms, temperature, max_new_tokens, eos_token_id, value_head)
         if progress is not None:
             progress(len(rows))
+
+    was_training = parts.model.training
+    parts.model.eval()
+    batch_size.each(order, sample, rows=samples_per_prompt)
     parts.model.train(was_training)
     if not torch.isfinite(logprobs).all():
         raise TrainingError(

@@ -9,7 +9,7 @@ from trl import RewardConfig, RewardTrainer
 from minirlhf.comparisons import group_comparisons
 from minirlhf.finite import FiniteCallback, FiniteTrainer
 from minirlhf.prompts import encode
-from minirlhf.training import HistoryCallback, trainer_arguments
+from minirlhf.training import HistoryCallback, naming_micro_batch_size, trainer_arguments
 
 if TYPE_CHECKING:
     from minirlhf.params import Params
@@ -104,5 +104,6 @@ def train_reward_model(
         callbacks=[history, FiniteCallback()],
     )
     history.attach(trainer)
-    trainer.train()
+    with naming_micro_batch_size("reward", params.reward):
+        trainer.train()
     return history.rows

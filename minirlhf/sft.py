@@ -8,7 +8,7 @@ from trl import SFTConfig, SFTTrainer
 from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.finite import FiniteCallback, FiniteTrainer
 from minirlhf.prompts import encode
-from minirlhf.training import HistoryCallback, trainer_arguments
+from minirlhf.training import HistoryCallback, naming_micro_batch_size, trainer_arguments
 
 if TYPE_CHECKING:
     from minirlhf.params import Params
@@ -83,5 +83,6 @@ def train_sft(
         callbacks=[history, FiniteCallback()],
     )
     history.attach(trainer)
-    trainer.train()
+    with naming_micro_batch_size("sft", params.sft):
+        trainer.train()
     return history.rows

@@ -1,10 +1,12 @@
 """What the two stages that train with TRL's trainers have in common: their arguments and their history."""
 
+import contextlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
+from minirlhf.memory import explained
 from minirlhf.progress import Progress
 
 if TYPE_CHECKING:
@@ -37,6 +39,13 @@ def trainer_arguments(params: "Params", section: "TrainParams", folder: str) -> 
         "report_to": "none",
         "dataloader_pin_memory": False,
     }
+
+
+def naming_micro_batch_size(stage: str, section: "TrainParams") -> contextlib.AbstractContextManager:
+    """Turns an out-of-memory error of the training inside into a UserError that says what to set."""
+    size = section.micro_batch_size
+    less = f"{stage}.micro_batch_size: {size // 2}" if size > 1 else "a shorter data.max_prompt_tokens"
+    return explained(f"{stage}: out of memory; try {less}, {stage}.gradient_checkpointing: true or precision: bf16")
 
 
 class HistoryCallback(TrainerCallback):

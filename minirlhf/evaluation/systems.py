@@ -12,7 +12,8 @@ from torch import nn
 
 from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.generation import episode_seeds, generate
-from minirlhf.ppo.model import Sequences, micro_batches, select_states, token_logprobs
+from minirlhf.memory import BatchSize
+from minirlhf.ppo.model import Sequences, longest_first, select_states, token_logprobs
 from minirlhf.prompts import decode, encode_all
 
 # Evaluation draws from random streams of its own, far from those that training used (its episodes count from 0).
@@ -100,11 +101,15 @@ def log_probabilities(
     parts.model.eval()
     total = np.zeros(len(prompt_ids))
     lengths = [len(prompt) + len(response) for prompt, response in zip(prompt_ids, response_ids, strict=True)]
-    for group in micro_batches(lengths, batch_size):
+
+    def add(group: Sequence[int]) -> None:
         responses = [response_ids[row] for row in group]
         batch = Sequences.pack([prompt_ids[row] for row in group], responses, parts.device)
         logprobs = token_logprobs(parts, select_states(parts.trunk, batch), batch.targets, temperature)
         each = logprobs.double().cpu().split([len(response) for response in responses])
         total[group] = [float(row.sum()) for row in each]
+
+    size = BatchSize(batch_size, "evaluate: batch_size", "shorter prompts or precision bf16")
+    size.each(longest_first(lengths), add)
     parts.model.train(was_training)
     return total

@@ -1,16 +1,19 @@
 """Make the networks of a run from what the user gave: models, folders or hub names."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.errors import UserError
 from minirlhf.files import read_json
 from minirlhf.kernels import use_fast_kernels
+from minirlhf.memory import BatchSize
 from minirlhf.models import check_vocabulary, load_config, load_policy, load_reward_model, load_tokenizer
 from minirlhf.ppo.config import LoRAConfig, PPOConfig
 from minirlhf.ppo.model import Models, ValueHead
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     ModelOrName = PreTrainedModel | str | Path
+
+# Where even one episode at a time is too much.
+LESS_MEMORY = "gradient_checkpointing, precision bf16, lora, fewer max_new_tokens, shorter prompts, or a smaller model"
 
 
 def build_models(
@@ -62,6 +68,7 @@ def build_models(
     if reference is not None:
         reference.requires_grad_(False)
     parts = TrunkAndHead(policy)
+    trained = [policy] if critic_trunk is None else [policy, critic_trunk]
     return Models(
         policy=parts,
         value_head=value_head.to(device),
@@ -70,7 +77,19 @@ def build_models(
         adapter=adapter,
         reference_is_base=reference is None,
         precision=precision,
+        micro_batch=BatchSize(config.micro_batch_size, "ppo: micro_batch_size", LESS_MEMORY),
+        rollout_batch=BatchSize(config.rollout_batch_size, "ppo: rollout_batch_size", LESS_MEMORY),
+        checkpointed=checkpointed_layers(trained) if config.gradient_checkpointing else [],
     )
+
+
+def checkpointed_layers(models: Sequence[nn.Module]) -> list[nn.Module]:
+    """The layers that can compute their activations again in the backward pass."""
+    modules = [module for model in models for module in model.modules()]
+    layers = [module for module in modules if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise UserError(f"ppo.gradient_checkpointing: {type(models[0]).__name__} cannot; set it to false")
+    return layers
 
 
 def add_adapters(model: nn.Module, lora: LoRAConfig, seed: int) -> nn.Module:

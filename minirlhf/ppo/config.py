@@ -39,6 +39,9 @@ class PPOConfig(BaseModel):
     rollout_batch_size: int = Field(
         64, ge=1, description="most responses sampled at once; changes memory and speed only"
     )
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations again in the backward pass: less memory, a third more time to learn"
+    )
 
     # Sampling
     temperature: float = Field(0.7, gt=0, description="of the softmax, in rollout and loss alike")

@@ -9,14 +9,16 @@ size, V vocabulary.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from minirlhf.causal_lm import TrunkAndHead, at_least_float32
+from minirlhf.memory import BatchSize
 
 # Logits alive at once: beyond this (256 MiB in fp32) they are made in pieces, and again in the backward pass.
 LOGITS_AT_ONCE = 2**26
@@ -78,6 +80,9 @@ class Models:
     adapter: nn.Module | None  # the policy as a peft model, with LoRA
     reference_is_base: bool  # the reference is the policy with its adapters switched off
     precision: str  # fp32 | bf16
+    micro_batch: BatchSize  # most episodes in one pass
+    rollout_batch: BatchSize  # most responses sampled at once
+    checkpointed: list[nn.Module]  # layers that compute their activations again in the backward pass; may be none
 
     def autocast(self) -> AbstractContextManager:
         """The arithmetic that `precision` asks for."""
@@ -121,6 +126,23 @@ class Models:
             return token_logprobs(self.reference, hidden, batch.targets, temperature)
 
 
+@contextmanager
+def recomputing(layers: list[nn.Module]) -> Iterator[None]:
+    """Of these layers keep only the inputs for the backward pass.
+
+    transformers' layers checkpoint themselves in training mode. Each of them alone is put into that mode, not what it
+    is made of, so dropout stays off.
+    """
+    for layer in layers:
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+        layer.gradient_checkpointing = layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.gradient_checkpointing = layer.training = False
+
+
 def select_states(trunk: nn.Module, batch: Sequences) -> Tensor:
     """Hidden states [N, H] that predict the response tokens."""
     # All ones: padding is on the right, so causal attention keeps it from every real token.
@@ -147,11 +169,10 @@ def token_logprobs(parts: TrunkAndHead, hidden: Tensor, targets: Tensor, tempera
     return torch.cat([checkpoint(piece, *part, use_reentrant=False) for part in pieces])
 
 
-def micro_batches(lengths: list[int], size: int) -> list[list[int]]:
-    """Indices of sequences in groups of at most `size` of similar length, longest first, so that padding is rare.
+def longest_first(lengths: list[int]) -> list[int]:
+    """Indices of sequences in an order in which groups of neighbours need little padding, and the largest come first.
 
-    >>> micro_batches([5, 9, 6, 2], 2)
-    [[1, 2], [0, 3]]
+    >>> longest_first([5, 9, 6, 2])
+    [1, 2, 0, 3]
     """
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    return [order[first : first + size] for first in range(0, len(order), size)]
+    return sorted(range(len(lengths)), key=lambda index: -lengths[index])

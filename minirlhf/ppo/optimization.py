@@ -8,9 +8,10 @@ from torch import Tensor
 
 from minirlhf.errors import TrainingError
 from minirlhf.finite import first_bad
+from minirlhf.memory import explained
 from minirlhf.ppo.config import PPOConfig
 from minirlhf.ppo.losses import policy_losses, policy_statistics, value_losses, value_statistics
-from minirlhf.ppo.model import Models, Sequences, micro_batches
+from minirlhf.ppo.model import Models, Sequences, longest_first, recomputing
 from minirlhf.ppo.processes import Processes
 from minirlhf.ppo.prompts import random_order
 from minirlhf.ppo.trajectory import Targets, Trajectory
@@ -72,7 +73,6 @@ def learn(
         factor = learning_rate_factor(config, (update * config.ppo_epochs + epoch) * config.minibatches + minibatch)
         added, stop = torch.zeros(len(SUMS)), False
         for networks in turns:
-            optimizer.zero_grad(set_to_none=True)
             seen, count, error = minibatch_gradient(models, trajectory, targets, chosen, config, processes, networks)
             added = added + seen
             ratio_error = error if ratio_error is None else ratio_error
@@ -82,7 +82,8 @@ def learn(
                 break
             for network in networks:
                 norms[network] += _clip(optimizer, network, factor, config.max_grad_norm, where)
-            optimizer.step()
+            with explained(f"{where}: no memory for the optimizer's state; try lora or a smaller model"):
+                optimizer.step()
         sums, tokens = sums + added, tokens + count
         if stop:
             break
@@ -127,10 +128,11 @@ def minibatch_gradient(
     processes: Processes,
     networks: Sequence[str] = NETWORKS,
 ) -> tuple[Tensor, int, float]:
-    """Add the gradient of the loss of the chosen episodes to the parameters, micro-batch by micro-batch.
+    """Set the parameters' gradients to those of the loss of the chosen episodes, micro-batch by micro-batch.
 
     The loss is the sum over tokens of policy loss + value_coef x value loss, divided by the tokens of the whole
-    minibatch over all processes: how it is split changes nothing but rounding.
+    minibatch over all processes: how it is split changes nothing but rounding. Where memory runs out, this process
+    begins its share anew in smaller micro-batches, before it meets the others.
 
     Args:
         networks: whose loss; with a separate critic, one may be left out.
@@ -138,16 +140,42 @@ def minibatch_gradient(
     Returns:
         Sums over tokens of SUMS, the number of tokens, and the largest |ratio - 1|, all over all processes.
     """
-    mask = trajectory.response_mask
     lengths = [len(trajectory.prompt_ids[i]) + len(trajectory.response_ids[i]) for i in chosen]
-    ordered = [chosen[i] for group in micro_batches(lengths, len(chosen)) for i in group]
-    mine = processes.share(ordered)
-    tokens = int(mask[chosen].sum())
-    sums, error = torch.zeros(len(SUMS), device=processes.device), torch.zeros((), device=processes.device)
-    for first in range(0, len(mine), config.micro_batch_size):
-        rows = mine[first : first + config.micro_batch_size]
+    mine = processes.share([chosen[i] for i in longest_first(lengths)])
+    tokens = int(trajectory.response_mask[chosen].sum())
+
+    def own_share(micro_batch_size: int) -> tuple[Tensor, Tensor]:
+        for _, parameter in models.named_trainable():
+            parameter.grad = None  # also what an attempt that ran out of memory left
+        with recomputing(models.checkpointed):
+            return _add_gradient(models, trajectory, targets, mine, tokens, config, networks, micro_batch_size)
+
+    sums, error = models.micro_batch.retry(own_share)
+    prefixes = tuple(f"{network}." for network in networks)
+    processes.sum_gradients(p for name, p in models.named_trainable() if name.startswith(prefixes))
+    return processes.sum(sums).cpu(), tokens, max(processes.gather([float(error)]))
+
+
+def _add_gradient(
+    models: Models,
+    trajectory: Trajectory,
+    targets: Targets,
+    mine: list[int],
+    tokens: int,
+    config: PPOConfig,
+    networks: Sequence[str],
+    micro_batch_size: int,
+) -> tuple[Tensor, Tensor]:
+    """Add the gradient of `mine`, this process's episodes of a minibatch of `tokens` tokens, to the parameters.
+
+    Returns the sums and the largest error of `minibatch_gradient`, of these episodes alone.
+    """
+    mask, device = trajectory.response_mask, models.policy.device
+    sums, error = torch.zeros(len(SUMS), device=device), torch.zeros((), device=device)
+    for first in range(0, len(mine), micro_batch_size):
+        rows = mine[first : first + micro_batch_size]
         batch = Sequences.pack(
-            [trajectory.prompt_ids[i] for i in rows], [trajectory.response_ids[i] for i in rows], processes.device
+            [trajectory.prompt_ids[i] for i in rows], [trajectory.response_ids[i] for i in rows], device
         )
         kept = mask[rows]
 
@@ -176,9 +204,7 @@ def minibatch_gradient(
         sums = sums + torch.stack(
             [torch.as_tensor(seen.get(name, 0.0), dtype=sums.dtype, device=sums.device) for name in SUMS]
         )
-    prefixes = tuple(f"{network}." for network in networks)
-    processes.sum_gradients(p for name, p in models.named_trainable() if name.startswith(prefixes))
-    return processes.sum(sums).cpu(), tokens, max(processes.gather([float(error)]))
+    return sums, error
 
 
 def _minibatches(config: PPOConfig, seed: int, update: int):

@@ -1,5 +1,6 @@
 """Sample episodes and find out about them what the update needs: a `Trajectory`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from minirlhf.errors import TrainingError
 from minirlhf.generation import generate
 from minirlhf.ppo.config import PPOConfig
-from minirlhf.ppo.model import Models, Sequences, micro_batches
+from minirlhf.ppo.model import Models, Sequences, longest_first
 from minirlhf.ppo.processes import Processes
 from minirlhf.ppo.trajectory import Trajectory, pad_right
 from minirlhf.prompts import decode
@@ -87,7 +88,7 @@ def _sample(models, tokenizer, reward, prompts, seeds, config) -> list[_Episode]
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.eos_token_id,  # never read: ends are known by lengths
             seeds=seeds,
-            batch_size=config.rollout_batch_size,
+            batch_size=models.rollout_batch,
             value_head=models.value_head if shared else None,
         )
     prompt_texts, prompt_ids = [text for text, _ in prompts], [ids for _, ids in prompts]
@@ -121,7 +122,8 @@ def _second_opinions(
     reference_logprobs: list[Tensor] = [torch.empty(0)] * len(prompt_ids)
     values = list(reference_logprobs)
     lengths = [len(prompt) + len(response) for prompt, response in zip(prompt_ids, response_ids, strict=True)]
-    for group in micro_batches(lengths, config.micro_batch_size):
+
+    def ask(group: Sequence[int]) -> None:
         chosen = [response_ids[i] for i in group]
         batch = Sequences.pack([prompt_ids[i] for i in group], chosen, models.policy.device)
         sizes = [len(response) for response in chosen]
@@ -129,6 +131,8 @@ def _second_opinions(
         opinions = models.values(batch).cpu().split(sizes) if models.critic_trunk is not None else logprobs
         for index, row, value in zip(group, logprobs, opinions, strict=True):
             reference_logprobs[index], values[index] = row, value
+
+    models.micro_batch.each(longest_first(lengths), ask)
     return reference_logprobs, values
 
 

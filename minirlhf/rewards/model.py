@@ -17,6 +17,7 @@ from minirlhf.data.locate import model_place
 from minirlhf.errors import UserError
 from minirlhf.files import read_object
 from minirlhf.kernels import use_fast_kernels
+from minirlhf.memory import BatchSize
 from minirlhf.models import check_vocabulary, load_reward_model, read_tokenizer
 from minirlhf.progress import Progress
 from minirlhf.prompts import encode_all, spell_out
@@ -39,7 +40,7 @@ class RewardModel:
         mean, scale: normalisation; reference summaries score 0 on average under the right mean.
         max_length: longest input in tokens; None: what the model has positions for. What is too long loses tokens of
             the prompt (the first ones in "concat", the last ones in "pair"), never of the response.
-        batch_size: sequences in one pass.
+        batch_size: sequences in one pass; halves where memory runs out.
         precision: "fp32" or "bf16".
         desc: what a progress bar calls the scoring; None: no bar, for short batches.
     """
@@ -66,7 +67,8 @@ class RewardModel:
         self.model, self.tokenizer, self.format = model.to(device).eval(), tokenizer, format
         self.mean, self.scale = mean, scale
         self.max_length = max_length or _longest_input(model, tokenizer)
-        self.batch_size, self.device, self.precision = batch_size, torch.device(device), precision
+        self.batch_size = BatchSize(batch_size, "reward model: batch_size", "a smaller one, bf16 or shorter prompts")
+        self.device, self.precision = torch.device(device), precision
         use_fast_kernels(model)
         self.desc = desc
         if format == "concat" and tokenizer.eos_token_id is None:
@@ -103,20 +105,18 @@ class RewardModel:
         )
         scores = [0.0] * len(sequences)
         with nullcontext() if self.desc is None else Progress(len(scores), "summaries", self.desc) as progress:
-            for group in self._batches(sequences):
-                for index, score in zip(group, self._score([sequences[i] for i in group]).tolist(), strict=True):
-                    scores[index] = (score - self.mean) / self.scale
+
+            def score(group: list[int]) -> None:
+                for index, raw in zip(group, self._score([sequences[i] for i in group]).tolist(), strict=True):
+                    scores[index] = (raw - self.mean) / self.scale
                 if progress is not None:
                     progress.update(len(group))
+
+            # Those of like length together, since all are padded to the longest; the longest first: where the memory
+            # does not suffice, it shows at once.
+            order = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]["input_ids"]))
+            self.batch_size.each(order, score)
         return scores
-
-    def _batches(self, sequences: list[dict[str, list[int]]]) -> list[list[int]]:
-        """Which sequences go through the model together: those of like length, since all are padded to the longest.
-
-        The longest come first: where the memory does not suffice, it shows at once.
-        """
-        order = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]["input_ids"]))
-        return [order[first : first + self.batch_size] for first in range(0, len(order), self.batch_size)]
 
     def _concatenate(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[dict[str, list[int]]]:
         """Prompt, response, and EOS where it ended, each encoded alone, as the reward stage trains on them."""

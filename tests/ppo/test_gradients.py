@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from minirlhf.memory import BatchSize
 from minirlhf.ppo import PPOConfig, PPOTrainer
 from minirlhf.ppo.advantages import compute_targets
 from minirlhf.ppo.losses import policy_losses, value_losses
@@ -35,11 +36,14 @@ def moved(trainer):
     return trajectory, targets
 
 
+def batches_of(size):
+    return BatchSize(size, "ppo: micro_batch_size", "less")
+
+
 def gradient(trainer, trajectory, targets, **changes):
-    config = trainer.config.model_copy(update=changes)
-    trainer.optimizer.zero_grad()
+    models = dataclasses.replace(trainer.models, **changes)
     sums, tokens, _ = minibatch_gradient(
-        trainer.models, trajectory, targets, list(range(16)), config, trainer.processes
+        models, trajectory, targets, list(range(16)), trainer.config, trainer.processes
     )
     gradients = [parameter.grad.flatten() for _, parameter in trainer.models.named_trainable()]
     return dict(zip(SUMS, (sums / tokens).tolist(), strict=True)), torch.cat(gradients).clone()
@@ -50,10 +54,10 @@ def test_however_a_batch_is_split_the_gradient_agrees(tokenizer, prompts, critic
     trainer = make_trainer(tokenizer, prompts, critic=critic)
     trajectory, targets = moved(trainer)
     assert len(set(trajectory.response_length.tolist())) > 1  # a mean of means would show
-    whole, expected = gradient(trainer, trajectory, targets, micro_batch_size=16)
+    whole, expected = gradient(trainer, trajectory, targets, micro_batch=batches_of(16))
     assert 0 < whole["clip_fraction"] < 1 and 0 < whole["value_clip_fraction"] < 1
     for size in (1, 3, 8):
-        statistics, gradients = gradient(trainer, trajectory, targets, micro_batch_size=size)
+        statistics, gradients = gradient(trainer, trajectory, targets, micro_batch=batches_of(size))
         assert statistics == pytest.approx(whole, rel=1e-5, abs=1e-7)
         assert (gradients - expected).norm() <= 1e-5 * expected.norm()
 

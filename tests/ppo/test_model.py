@@ -5,7 +5,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaFo
 import minirlhf.ppo.model as model_module
 from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.errors import UserError
-from minirlhf.ppo.model import Sequences, micro_batches, token_logprobs
+from minirlhf.ppo.model import Sequences, longest_first, token_logprobs
 from tests.ppo.conftest import VOCABULARY, make_policy
 
 PROMPTS, RESPONSES = [[1, 2, 3, 4, 5], [6], [7, 8]], [[9, 10], [11, 12, 13], [14]]
@@ -53,8 +53,8 @@ def test_the_head_sees_response_positions_only():
     assert seen == [(6, VOCABULARY)]
 
 
-def test_micro_batches_are_of_similar_length():
-    assert micro_batches([5, 9, 6, 2, 9], 2) == [[1, 4], [2, 0], [3]]
+def test_neighbours_are_of_similar_length_and_the_longest_come_first():
+    assert longest_first([5, 9, 6, 2, 9]) == [1, 4, 2, 0, 3]
 
 
 def test_a_model_that_changes_its_logits_after_the_head_is_refused():

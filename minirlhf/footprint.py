@@ -1,0 +1,187 @@
+"""What a pass through a network takes: memory, found without taking any, and time, measured.
+
+The passes are run on tensors that have shapes but no storage (PyTorch's FakeTensorMode), and what they would allocate
+and free is followed allocation by allocation. So an estimate has the temporaries of every kernel in it, for any
+architecture, and takes a second. What it cannot see is what an allocator adds: rounding and fragmentation.
+
+Shapes: B rows, T longest sequence, P longest prompt, R longest response, V vocabulary.
+"""
+
+import contextlib
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from minirlhf.causal_lm import TrunkAndHead
+from minirlhf.generation import _prefill, sample_tokens
+from minirlhf.kernels import use_fast_kernels
+from minirlhf.ppo.build import add_adapters, checkpointed_layers
+from minirlhf.ppo.config import LoRAConfig
+from minirlhf.ppo.model import recomputing, token_logprobs
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Bytes alive at the peak of a pass, beside weights, gradients and optimizer."""
+
+    activations: int = 0
+    logits: int = 0
+    kv_cache: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.activations + self.logits + self.kv_cache
+
+
+class Allocations(TorchDispatchMode):
+    """Follows the storages that operations make and free within the block; `peak` is what was alive at the most."""
+
+    def __init__(self, vocabulary: int):
+        super().__init__()
+        self.vocabulary, self.alive, self.peak = vocabulary, Taken(), Taken()
+        self._known: dict[int, weakref.ref] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and id(tensor.untyped_storage()) not in self._known:
+                self._add(tensor)
+        return made
+
+    def _add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size, is_logits = id(storage), storage.nbytes(), tensor.shape[-1:] == (self.vocabulary,)
+
+        def freed(_: weakref.ref) -> None:
+            self._known.pop(key, None)
+            self._change(-size, is_logits)
+
+        self._known[key] = weakref.ref(storage, freed)
+        self._change(size, is_logits)
+        if self.alive.total > self.peak.total:
+            self.peak = self.alive
+
+    def _change(self, size: int, is_logits: bool) -> None:
+        logits = size if is_logits else 0
+        self.alive = Taken(self.alive.activations + size - logits, self.alive.logits + logits)
+
+
+class Passes:
+    """The passes of the stages through a causal LM with random weights.
+
+    Args:
+        config: of the model; its weights are never read.
+        device: "cpu", "cuda" or "mps".
+        precision: "fp32" or "bf16".
+        lora: train adapters, as PPO does.
+        real: really allocate and compute, to measure time; otherwise nothing is allocated.
+    """
+
+    def __init__(
+        self,
+        config: "PretrainedConfig",
+        device: str,
+        precision: str,
+        lora: LoRAConfig | None = None,
+        real: bool = False,
+    ):
+        from transformers import AutoModelForCausalLM
+
+        self.device, self.precision = torch.device(device), precision
+        self._fake = contextlib.nullcontext() if real else FakeTensorMode()
+        with self._fake, self.device:
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            if lora is not None:
+                add_adapters(model, lora, seed=0)
+            use_fast_kernels(model)
+            self.parts = _Unchecked(model.eval())
+        self.parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def learn(self, rows: int, length: int, response: int, checkpointing: bool = False) -> None:
+        """Forward and backward pass of B rows of T tokens, the logits of R tokens each; the gradients are there."""
+        with recomputing(checkpointed_layers([self.parts.model]) if checkpointing else []), self._autocast():
+            self._logprobs(rows, length, response).sum().backward()
+
+    @torch.no_grad()
+    def score(self, rows: int, length: int, response: int) -> None:
+        """Forward pass of B rows of T tokens, the log-probabilities of R tokens each."""
+        with self._autocast():
+            self._logprobs(rows, length, response)
+
+    @torch.no_grad()
+    def sample(self, rows: int, prompt: int, response: int, steps: int = 2, samples_per_prompt: int = 1) -> int:
+        """Prefill of B prompts of P tokens and the first steps of R; the bytes of the key-value cache."""
+        with self._autocast():
+            prompts = [[0] * prompt] * max(1, rows // samples_per_prompt)
+            state = _prefill(self.parts, prompts, response, samples_per_prompt)
+            for step in range(steps):
+                uniforms = torch.zeros(len(state.hidden), device=self.device)
+                tokens, _ = sample_tokens(self.parts.logits(state.hidden), 1.0, uniforms)
+                state.hidden = self.parts.hidden(
+                    tokens[:, None],
+                    state.attention_mask[:, : prompt + step + 1],
+                    position_ids=(state.prompt_length + step)[:, None],
+                    past_key_values=state.cache,
+                    use_cache=True,
+                )[:, -1]
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in state.cache.layers)
+
+    def memory(self, work: Callable[[], int | None]) -> Taken:
+        """What one of the passes takes at its peak, on tensors without storage."""
+        with self._fake:
+            for parameter in self.trained:
+                parameter.grad = torch.zeros_like(parameter)  # counted apart
+            with Allocations(self.parts.vocabulary) as allocations:
+                kv_cache = work() or 0
+        peak = allocations.peak
+        return Taken(max(peak.activations - kv_cache, 0), peak.logits, kv_cache)
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        """The time of one of the passes, really done."""
+        self._wait()
+        started = time.perf_counter()
+        work()
+        self._wait()
+        return time.perf_counter() - started
+
+    def _logprobs(self, rows: int, length: int, response: int) -> Tensor:
+        ids = torch.zeros(rows, length, dtype=torch.long, device=self.device)
+        states = torch.zeros(rows * response, dtype=torch.long, device=self.device)
+        hidden = self.parts.trunk(input_ids=ids, use_cache=False).last_hidden_state
+        chosen = hidden.reshape(-1, hidden.shape[-1]).index_select(0, states)
+        return token_logprobs(self.parts, chosen, states, 1.0)
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+class _Unchecked(TrunkAndHead):
+    """Without the check of the logits, which tensors without values cannot pass."""
+
+    def _check(self) -> None:
+        pass
+
+
+def parameters_of_reward_model(config: "PretrainedConfig") -> int:
+    """Parameters of a sequence classifier with this config."""
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.device("meta"):
+        model: nn.Module = AutoModelForSequenceClassification.from_config(config)
+    return sum(parameter.numel() for parameter in model.parameters())
