@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from minirlhf.causal_lm import TrunkAndHead
-from minirlhf.generation import _prefill, sample_tokens
+from minirlhf.generation import _prefill, prefill_tokens, sample_tokens
 from minirlhf.kernels import use_fast_kernels
 from minirlhf.ppo.build import add_adapters, checkpointed_layers
 from minirlhf.ppo.config import LoRAConfig
@@ -50,18 +50,20 @@ class Allocations(TorchDispatchMode):
     def __init__(self, vocabulary: int):
         super().__init__()
         self.vocabulary, self.alive, self.peak = vocabulary, Taken(), Taken()
-        self._known: dict[int, weakref.ref] = {}
+        self._known: dict[int, weakref.ref] = {}  # storages by their address
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = {tensor.untyped_storage()._cdata for tensor in _tensors((args, kwargs))}
         made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor) and id(tensor.untyped_storage()) not in self._known:
+        for tensor in _tensors(made):
+            address = tensor.untyped_storage()._cdata
+            if address not in self._known and address not in given:  # no view, of a weight for example
                 self._add(tensor)
         return made
 
     def _add(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        key, size, is_logits = id(storage), storage.nbytes(), tensor.shape[-1:] == (self.vocabulary,)
+        key, size, is_logits = storage._cdata, storage.nbytes(), tensor.shape[-1:] == (self.vocabulary,)
 
         def freed(_: weakref.ref) -> None:
             self._known.pop(key, None)
@@ -75,6 +77,10 @@ class Allocations(TorchDispatchMode):
     def _change(self, size: int, is_logits: bool) -> None:
         logits = size if is_logits else 0
         self.alive = Taken(self.alive.activations + size - logits, self.alive.logits + logits)
+
+
+def _tensors(values) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 class Passes:
@@ -98,14 +104,19 @@ class Passes:
     ):
         from transformers import AutoModelForCausalLM
 
-        self.device, self.precision = torch.device(device), precision
+        # Tensors without storage are the CPU's: those of a GPU need a GPU. Its kernels make nearly the same.
+        self.device, self.precision = torch.device(device if real else "cpu"), precision
+        self._prefill_tokens = prefill_tokens(device)
         self._fake = contextlib.nullcontext() if real else FakeTensorMode()
-        with self._fake, self.device:
+        with self.device if real else torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
             if lora is not None:
                 add_adapters(model, lora, seed=0)
-            use_fast_kernels(model)
-            self.parts = _Unchecked(model.eval())
+        if not real:
+            with self._fake:
+                _replace_tensors(model)
+        use_fast_kernels(model)
+        self.parts = _Unchecked(model.eval())
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
@@ -125,7 +136,7 @@ class Passes:
         """Prefill of B prompts of P tokens and the first steps of R; the bytes of the key-value cache."""
         with self._autocast():
             prompts = [[0] * prompt] * max(1, rows // samples_per_prompt)
-            state = _prefill(self.parts, prompts, response, samples_per_prompt)
+            state = _prefill(self.parts, prompts, response, samples_per_prompt, self._prefill_tokens)
             for step in range(steps):
                 uniforms = torch.zeros(len(state.hidden), device=self.device)
                 tokens, _ = sample_tokens(self.parts.logits(state.hidden), 1.0, uniforms)
@@ -169,6 +180,20 @@ class Passes:
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+
+def _replace_tensors(model: nn.Module) -> None:
+    """Put new tensors of the current kind in the place of all parameters and buffers; what was shared stays shared."""
+    new: dict[int, Tensor] = {}
+    for module in model.modules():
+        for named in (module._parameters, module._buffers):
+            for name, old in named.items():
+                if old is not None and id(old) not in new:
+                    tensor = torch.empty(old.shape, dtype=old.dtype, device="cpu")
+                    is_parameter = isinstance(old, nn.Parameter)
+                    new[id(old)] = nn.Parameter(tensor, old.requires_grad) if is_parameter else tensor
+                if old is not None:
+                    named[name] = new[id(old)]
 
 
 class _Unchecked(TrunkAndHead):

@@ -101,12 +101,14 @@ def generate(
     length = torch.zeros(count, dtype=torch.long, device=parts.device)
     ended = torch.zeros(count, dtype=torch.bool, device=parts.device)
 
-    def sample(chosen: Sequence[int]) -> None:
+    limit = prefill_tokens(parts.device.type)
+
+    def sample_group(chosen: Sequence[int]) -> None:
         rows = [index * samples_per_prompt + sample for index in chosen for sample in range(samples_per_prompt)]
         uniforms = None if temperature == 0 else _uniforms([seeds[row] for row in rows], max_new_tokens, parts.device)
         into = torch.tensor(rows, device=parts.device)
         ids[into], logprobs[into], ended[into] = pad_token_id, 0, False  # where an attempt that ran out of memory wrote
-        state = _prefill(parts, [prompt_ids[index] for index in chosen], max_new_tokens, samples_per_prompt)
+        state = _prefill(parts, [prompt_ids[index] for index in chosen], max_new_tokens, samples_per_prompt, limit)
         out = _Sampled(into, ids, logprobs, values, length, ended)
         _decode(parts, state, out, uniforms, temperature, max_new_tokens, eos_token_id, value_head)
         if progress is not None:
@@ -114,7 +116,7 @@ def generate(
 
     was_training = parts.model.training
     parts.model.eval()
-    batch_size.each(order, sample, rows=samples_per_prompt)
+    batch_size.each(order, sample_group, rows=samples_per_prompt)
     parts.model.train(was_training)
     if not torch.isfinite(logprobs).all():
         raise TrainingError(
@@ -219,10 +221,16 @@ def _decode(
         )[:, -1]
 
 
-def _prefill(parts: TrunkAndHead, prompts: list[Sequence[int]], max_new_tokens: int, repeats: int) -> _State:
+def prefill_tokens(device_type: str) -> int:
+    """Padded prompt tokens in one prefill pass."""
+    return PREFILL_TOKENS.get(device_type, PREFILL_TOKENS_ACCELERATOR)
+
+
+def _prefill(
+    parts: TrunkAndHead, prompts: list[Sequence[int]], max_new_tokens: int, repeats: int, limit: int
+) -> _State:
     """Run the prompts once each (longest first), and lay their keys and values out for `repeats` rows a prompt."""
     device, padded = parts.device, len(prompts[0])
-    limit = PREFILL_TOKENS.get(device.type, PREFILL_TOKENS_ACCELERATOR)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
     cache = KeyValueBuffer(len(prompts) * repeats, padded, padded + max_new_tokens)
     hidden, first = [], 0

@@ -5,8 +5,9 @@ a few passes really done with random weights (`--no-timing` leaves them out), sc
 (loading, data, optimizer steps, the text measures of evaluate) is small where models are not tiny.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,14 @@ from minirlhf.causal_lm import check_fits
 from minirlhf.data.locate import model_place
 from minirlhf.files import read_json, read_text
 from minirlhf.footprint import Passes, Taken, parameters_of_reward_model
+from minirlhf.ppo.config import LoRAConfig
 
 if TYPE_CHECKING:
     from minirlhf.params import Params
 
 FLOAT = 4  # weights, gradients and Adam's two moments are fp32 in either precision
 # A process with the libraries imported, before any model; on a GPU the context and the kernels.
-LIBRARIES = {"cpu": 600_000_000, "mps": 600_000_000, "cuda": 800_000_000}
+LIBRARIES = {"cpu": 450_000_000, "mps": 450_000_000, "cuda": 800_000_000}
 REWARD_MODEL_BATCH = 16  # `RewardModel`'s own, in reward and ppo
 UNKNOWN_POSTS = 1000  # of a split that no setting limits, before prepare has counted it
 TIMED_SECONDS = 4.0  # a pass is timed on more rows until it takes that long
@@ -58,8 +60,12 @@ class Phase:
     weights: int
     gradients: int
     optimizer: int
-    taken: Taken
     libraries: int
+    follow: Callable[[], Taken]  # the pass
+
+    @cached_property
+    def taken(self) -> Taken:
+        return self.follow()
 
     @property
     def work(self) -> str:
@@ -139,6 +145,7 @@ class Plan:
         self.passes = Passes(self.config, device, params.precision)
         check_fits(self.passes.parts, data.longest_prompt, max(data.longest_summary, params.ppo.max_new_tokens))
         self.policy = self.passes.parameters
+        self._with_adapters: tuple[LoRAConfig, Passes] | None = None
         reward = self.config
         if params.reward.pretrained is not None:
             reward = models.load_config(model_place(params.reward.pretrained), params.reward.revision)
@@ -150,27 +157,27 @@ class Plan:
         of = {"sft": self._sft, "reward": self._reward, "ppo": self._ppo, "evaluate": self._evaluate}
         return [phase for stage in stages or of for phase in of[stage](params)]
 
-    def _phase(self, setting, kind, size, networks, trained, taken, adapted=None) -> Phase:
-        """Networks in parameters; `trained` of them have optimizer state, `adapted` of these gradients at a time."""
-        gradients = (trained if adapted is None else adapted) * FLOAT
+    def _phase(self, setting, kind, size, networks, trained, passes, work, with_gradient=None) -> Phase:
+        """Networks in parameters; `trained` of them have optimizer state, `with_gradient` (all) gradients at a time."""
+        gradients = (trained if with_gradient is None else with_gradient) * FLOAT
         optimizer, weights = trained * 2 * FLOAT, networks * FLOAT
-        return Phase(kind, size, setting, weights, gradients, optimizer, taken, LIBRARIES[self.device])
+        follow = partial(passes.memory, work)
+        return Phase(kind, size, setting, weights, gradients, optimizer, LIBRARIES[self.device], follow)
 
     def _sft(self, params: "Params") -> Iterator[Phase]:
         size, length, labels = params.sft.micro_batch_size, self.data.longest, self.data.longest_summary
-        taken = self.passes.memory(lambda: self.passes.learn(size, length, labels, params.sft.gradient_checkpointing))
-        yield self._phase("sft.micro_batch_size", "learn", size, self.policy, self.policy, taken)
+        work = partial(self.passes.learn, size, length, labels, params.sft.gradient_checkpointing)
+        yield self._phase("sft.micro_batch_size", "learn", size, self.policy, self.policy, self.passes, work)
 
     def _reward(self, params: "Params") -> Iterator[Phase]:
         if params.reward.pretrained is not None:
-            taken = self.passes.memory(lambda: self.passes.score(REWARD_MODEL_BATCH, self.data.longest, 1))
-            yield self._phase("reward.pretrained", "score", REWARD_MODEL_BATCH, self.reward, 0, taken)
+            work = partial(self.passes.score, REWARD_MODEL_BATCH, self.data.longest, 1)
+            yield self._phase("reward.pretrained", "score", REWARD_MODEL_BATCH, self.reward, 0, self.passes, work)
             return
         size = params.reward.micro_batch_size
         rows = size * self.summaries_compared(params)
-        options = rows, self.data.longest, 1, params.reward.gradient_checkpointing
-        taken = self.passes.memory(lambda: self.passes.learn(*options))
-        yield self._phase("reward.micro_batch_size", "learn", size, self.reward, self.reward, taken)
+        work = partial(self.passes.learn, rows, self.data.longest, 1, params.reward.gradient_checkpointing)
+        yield self._phase("reward.micro_batch_size", "learn", size, self.reward, self.reward, self.passes, work)
 
     def summaries_compared(self, params: "Params") -> int:
         """Of one post, at the most usual: two, or the candidates and the author's."""
@@ -178,20 +185,21 @@ class Plan:
 
     def _ppo(self, params: "Params") -> Iterator[Phase]:
         ppo, prompt = params.ppo, self.data.longest_prompt
-        passes = self.passes if ppo.lora is None else Passes(self.config, self.device, params.precision, ppo.lora)
+        passes = self.passes if ppo.lora is None else self._adapted(ppo.lora)
         separate = ppo.critic == "separate"
         trained = sum(parameter.numel() for parameter in passes.trained)
         networks = passes.parameters * (1 + separate) + self.reward + (self.policy if ppo.lora is None else 0)
         everything = trained * (1 + separate)
 
         size, response = ppo.rollout_batch_size, ppo.max_new_tokens
-        taken = passes.memory(lambda: passes.sample(min(size, ppo.batch_size), prompt, response))
-        yield self._phase("ppo.rollout_batch_size", "sample", size, networks, everything, taken, 0)
+        work = partial(passes.sample, min(size, ppo.batch_size), prompt, response)
+        yield self._phase("ppo.rollout_batch_size", "sample", size, networks, everything, passes, work, 0)
         size, setting, length = ppo.micro_batch_size, "ppo.micro_batch_size", prompt + response - 1
-        taken = passes.memory(lambda: passes.score(max(size, REWARD_MODEL_BATCH), length, response))
-        yield self._phase(setting, "score", size, networks, everything, taken, 0)
-        taken = passes.memory(lambda: passes.learn(size, length, response, ppo.gradient_checkpointing))
-        yield self._phase(setting, "learn", size, networks, everything, taken, trained)
+        rows = min(max(size, REWARD_MODEL_BATCH), ppo.batch_size)
+        work = partial(passes.score, rows, length, response)
+        yield self._phase(setting, "score", size, networks, everything, passes, work, 0)
+        work = partial(passes.learn, size, length, response, ppo.gradient_checkpointing)
+        yield self._phase(setting, "learn", size, networks, everything, passes, work, trained)
 
     def _evaluate(self, params: "Params") -> Iterator[Phase]:
         size, response, setting = params.evaluate.batch_size, params.ppo.max_new_tokens, "evaluate.batch_size"
@@ -199,11 +207,15 @@ class Plan:
         networks = self.policy * (2 + snapshots) + self.reward
         if params.evaluate.judge is not None and params.evaluate.judge.kind == "reward_model":
             networks += self.reward  # taken to be as large as the reward model
-        taken = self.passes.memory(lambda: self.passes.sample(size, self.data.longest_prompt, response))
-        yield self._phase(setting, "sample", size, networks, 0, taken)
-        length = self.data.longest_prompt + response
-        taken = self.passes.memory(lambda: self.passes.score(size, length, response))
-        yield self._phase(setting, "score", size, networks, 0, taken)
+        work = partial(self.passes.sample, size, self.data.longest_prompt, response)
+        yield self._phase(setting, "sample", size, networks, 0, self.passes, work)
+        work = partial(self.passes.score, size, self.data.longest_prompt + response, response)
+        yield self._phase(setting, "score", size, networks, 0, self.passes, work)
+
+    def _adapted(self, lora: LoRAConfig) -> Passes:
+        if self._with_adapters is None or self._with_adapters[0] != lora:
+            self._with_adapters = lora, Passes(self.config, self.device, self.params.precision, lora)
+        return self._with_adapters[1]
 
     def remedy(self, phase: Phase, memory: int) -> str | None:
         """The first change of settings after which the phase fits into so many bytes, or None."""
@@ -216,18 +228,22 @@ class Plan:
         if self.device == "cuda" and self.params.precision == "fp32":
             savings += [saving | {"precision": "bf16"} for saving in savings]
         if section == "ppo" and self.params.ppo.lora is None:
-            lora = {"rank": 16, "alpha": 32.0, "target_modules": None}
-            savings += [saving | {"ppo.lora": lora} for saving in savings]
+            savings += [saving | {"ppo.lora": LoRAConfig()} for saving in savings]
         for saving in savings:
-            for size in _smaller(getattr(getattr(self.params, section), key)):
-                changes = saving | {phase.setting: size}
-                changed = changed_params(self.params, changes)
-                plan = self if "precision" not in saving else Plan(changed, self.data, self.device)
-                [same] = [one for one in plan.phases(changed, phase.stage) if one.kind == phase.kind]
-                if same.total <= memory:
-                    said = {key: value for key, value in changes.items() if value != phase_value(self.params, key)}
-                    text = ", ".join(f"{key}: {_yaml(value)}" for key, value in said.items())
-                    return f"{text} ({_gb(same.total)} GB)"
+            plan = self
+            if "precision" in saving:
+                plan = Plan(changed_params(self.params, {"precision": saving["precision"]}), self.data, self.device)
+
+            def total(size: int, saving=saving, plan=plan) -> int:
+                changed = changed_params(self.params, saving | {phase.setting: size})
+                return next(one.total for one in plan.phases(changed, phase.stage) if one.kind == phase.kind)
+
+            if total(1) > memory:
+                continue
+            size, needed = next((size, need) for size in _smaller(phase.size) if (need := total(size)) <= memory)
+            changes = saving | ({} if size == phase.size else {phase.setting: size})
+            said = ", ".join(f"{name}: {_yaml(value)}" for name, value in changes.items())
+            return f"{said} ({_gb(needed)} GB)"
         return None
 
     # Time
@@ -315,22 +331,12 @@ def available_memory(device: str) -> int:
 
 def changed_params(params: "Params", changes: dict) -> "Params":
     """The params with some settings, by dotted name, changed."""
-    from minirlhf.ppo.config import LoRAConfig
-
     for name, value in changes.items():
         section, _, key = name.partition(".")
         if not key:
             params = params.model_copy(update={section: value})
             continue
-        value = LoRAConfig(**value) if key == "lora" else value
         params = params.model_copy(update={section: getattr(params, section).model_copy(update={key: value})})
-    return params
-
-
-def phase_value(params: "Params", name: str):
-    """The setting of a dotted name."""
-    for part in name.split("."):
-        params = getattr(params, part)
     return params
 
 
@@ -401,6 +407,8 @@ def _millions(count: int) -> str:
 
 
 def _yaml(value) -> str:
+    if isinstance(value, LoRAConfig):
+        value = value.model_dump()
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_yaml(inner)}" for key, inner in value.items()) + "}"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

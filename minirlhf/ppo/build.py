@@ -1,6 +1,7 @@
 """Make the networks of a run from what the user gave: models, folders or hub names."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,7 +98,8 @@ def add_adapters(model: nn.Module, lora: LoRAConfig, seed: int) -> nn.Module:
     import peft
 
     options = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.target_modules, lora_dropout=0.0)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft sets what it warns about (fan_in_fan_out for GPT-2) right itself
         torch.manual_seed(seed)
         return peft.get_peft_model(model, options)
 

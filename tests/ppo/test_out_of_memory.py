@@ -1,9 +1,7 @@
-"""PPO where memory runs out, really (an allocator is asked for petabytes), and where it is saved."""
+"""PPO where memory runs out, really (an allocator is asked for petabytes), and where it is saved.
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+tests/test_plan.py measures how much checkpointing saves.
+"""
 
 import pytest
 import torch
@@ -18,8 +16,6 @@ from minirlhf.rewards.model import RewardModel
 from tests.ppo.conftest import EOS, make_policy
 from tests.ppo.test_gradients import gradient, make_trainer, moved
 from tests.test_memory import rows_that_fit
-
-ROOT = Path(__file__).parents[2]
 
 
 def limit_rows(module, limit, backward=False):
@@ -133,32 +129,3 @@ def test_checkpointing_changes_no_gradient_and_only_the_update(tokenizer, prompt
     assert len(passes) - sampling == 2 * trainers[1].config.ppo_epochs  # forward, and again in the backward pass
     assert not any(passes)  # dropout is off in both
     assert not any(layer.training or layer.gradient_checkpointing for layer in models.checkpointed)
-
-
-MEASURE = """
-import resource, sys, torch
-from minirlhf.ppo import PPOConfig, PPOTrainer
-from tests.ppo.conftest import count_w7, make_policy, make_tokenizer
-torch.set_num_threads(1)
-checkpointing = sys.argv[1] == "True"
-prompts = [" ".join(f"w{(row + word) % 30}" for word in range(200)) for row in range(16)]
-config = PPOConfig(episodes=16, batch_size=16, ppo_epochs=1, max_new_tokens=4, gradient_checkpointing=checkpointing)
-policy = make_policy(n_layer=8, n_embd=64, n_positions=256)
-trainer = PPOTrainer(config, policy, make_tokenizer(), count_w7, prompts, device="cpu")
-trajectory = trainer.rollout()
-from minirlhf.ppo.advantages import compute_targets
-targets = compute_targets(trajectory, config, 0.0)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-trainer.learn(trajectory, targets)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
-"""
-
-
-def test_checkpointing_takes_less_memory():
-    """Measured: the peak of a process in an update of 8 layers on 16 x 203 tokens."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    grown = [
-        float(subprocess.check_output([sys.executable, "-c", MEASURE, str(checkpointing)], env=environment, text=True))
-        for checkpointing in (False, True)
-    ]
-    assert grown[1] < 0.6 * grown[0], grown  # MiB

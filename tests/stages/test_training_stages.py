@@ -1,16 +1,19 @@
 """The stages that train, by hand: python stages/sft.py, reward.py, ppo.py with explicit inputs and outputs."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from minirlhf.errors import UserError
 from minirlhf.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.world import comparisons, posts
-from stages import ppo, reward, sft
+from stages import evaluate, ppo, reward, sft
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,3 +146,19 @@ def test_an_error_is_one_line_and_exit_code_1(prepared):
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.splitlines()[-1].startswith("error: empty: ") and "Traceback" not in done.stderr
     assert not (prepared / "models").exists()
+
+
+def test_bf16_adapters_and_checkpointing_go_through_all_stages(prepared):
+    """Weights stay fp32; of the policy only what the adapters were on has changed."""
+    settings = json.loads((prepared / "params.yaml").read_text()) | {"precision": "bf16"}
+    settings["ppo"] |= {"lora": {"rank": 4, "alpha": 8.0, "target_modules": None}, "gradient_checkpointing": True}
+    settings["ppo"] |= {"learning_rate": 1e-2, "kl_ceiling": None}
+    settings["evaluate"] |= {"best_of_n": 1, "bootstrap": 20}
+    write_json(prepared / "params.yaml", settings)
+    for main in (sft.main, reward.main, ppo.main, evaluate.main):
+        main([])
+    before, after = (load_file(prepared / f"models/{name}/model.safetensors") for name in ("sft", "ppo"))
+    assert {weight.dtype for weight in after.values()} == {torch.float32}
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"transformer.h.0.attn.c_attn.weight"}
+    assert math.isfinite(read_json("metrics/evaluate.json")["kl"])
