@@ -41,7 +41,7 @@ def main() -> None:
     from minirlhf.rewards.model import RewardModel
 
     torch.set_num_threads(params.threads)
-    changes = {"eval_every": 0, "save_every": 0, "snapshot_every": 0}
+    changes = {"eval_every": 0, "snapshot_every": 0}
     changes |= {"episodes": args.episodes} if args.episodes else {}
     changes |= {"critic_learning_rate": args.critic_learning_rate} if args.critic_learning_rate else {}
     prompts = [row["prompt"] for row in read_jsonl("data/prepared/posts/train.jsonl")]

@@ -6,8 +6,11 @@ a hard link into DVC's cache, and a reader never sees half of it. Errors are `Us
 
 import contextlib
 import csv
+import errno
+import glob
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,48 +18,121 @@ from typing import IO, Any
 
 from minirlhf.errors import UserError
 
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+
 
 @contextlib.contextmanager
 def replace_file(path: str | Path) -> Iterator[IO[str]]:
     """Open a text file that takes the place of `path` when the block ends well, and else vanishes."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    temporary = _beside(path, "tmp")
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            recover(path)
+            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 @contextlib.contextmanager
 def replace_folder(path: str | Path) -> Iterator[Path]:
     """A new empty folder that takes the place of `path` when the block ends well, and else vanishes.
 
-    The swap is two renames: killed between them, `path` is missing but never half-written.
+    The swap is two renames: killed between them, `path` is missing but never half-written, and `recover` brings the
+    old one back.
     """
     path = Path(path)
-    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary, old = _beside(path, "tmp"), _beside(path, "old")
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            recover(path)
+            temporary.mkdir()
+            yield temporary
+            for folder, _, names in os.walk(temporary):
+                for name in names:
+                    _sync(Path(folder, name))
+                _sync(folder)
+            if path.exists():
+                os.rename(path, old)
+            os.rename(temporary, path)
+            _sync(path.parent)
+        finally:
+            if old.exists() and not path.exists():
+                os.rename(old, path)
+            for leftover in (temporary, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def recover(path: str | Path) -> None:
+    """Put right what a process that was killed while it replaced `path` left beside it."""
+    path = Path(path)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        found = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)\.(tmp|old)", leftover.name)
+        if found is None:
+            continue
+        if found[2] == "old" and not path.exists():
+            os.rename(leftover, path)
+        elif not _is_alive(int(found[1])):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn what a full or read-only disk raises in the block into a UserError that names `path`."""
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if path.exists():
-            os.rename(path, old)
-        os.rename(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
+        yield
+    except Exception as error:
+        reason = error.strerror or str(error) if isinstance(error, OSError) else write_failure(error)
+        if reason is None:
+            raise
+        raise UserError(f"{path}: cannot be written: {reason}") from error
+
+
+def write_failure(error: Exception) -> str | None:
+    """Why a file could not be written, where `error` says that; None for any other error.
+
+    The system's own errors, and how safetensors and PyTorch pass them on.
+    """
+    if isinstance(error, OSError):
+        return os.strerror(error.errno) if error.errno in DISK_ERRORS else None
+    if found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors, as Rust words it
+        return os.strerror(int(found[1])) if int(found[1]) in DISK_ERRORS else None
+    if isinstance(error, RuntimeError) and re.search(r"PyTorchStreamWriter|inline_container", str(error)):
+        return "the disk is full or not writable"  # torch.save does not say which
+    return None
+
+
+def _beside(path: Path, kind: str) -> Path:
+    """A hidden sibling of this process alone, which nobody takes for `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+
+
+def _sync(path: str | Path) -> None:
+    """Have the disk hold a file or a folder's list of names, so that a power cut after the rename loses neither."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        if old.exists() and not path.exists():
-            os.rename(old, path)
-        for leftover in (temporary, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether another process has this number; this one has it anew, if it has it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return pid != os.getpid()
 
 
 def parse_json(text: str, where: str) -> Any:

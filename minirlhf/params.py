@@ -171,6 +171,7 @@ class Params(Section):
     threads: Count  # of the CPU: other counts give other last bits
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["fp32", "bf16"]
+    resume_minutes: Annotated[float, Field(ge=0)]  # between resume points of sft, reward and ppo; changes no result
     data: DataParams
     model: ModelParams
     sft: SFTParams

@@ -2,22 +2,37 @@
 
 DVC deletes a stage's outputs before it runs, so what a stage wants to find again after a kill stays in
 `.resume/STAGE/FINGERPRINT/` of the repository that DVC was started in (also of a temporary or queued experiment).
-Another setting, input or line of code gives another fingerprint, and so never goes on from an old state.
+Another setting, input, line of code or version of PyTorch gives another fingerprint, and so never goes on from an old
+state; going back to the old setting does. Of one stage the newest `KEPT` states stay.
+
+A lock, which dies with its process, keeps two processes from one folder; others run side by side.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from minirlhf.errors import UserError
+from minirlhf.files import writing
+
+KEPT = 3
+LIBRARIES = ("torch", "transformers", "trl")  # another version may give other bytes, or read its state otherwise
+
+_last_point: str | None = None
 
 
 def fingerprint(settings: Any, inputs: Iterable[str | Path]) -> str:
-    """A hash of settings (anything JSON can hold), of input files and folders, and of this library's code."""
-    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=12)
+    """A hash of settings (anything JSON can hold), input files and folders, this library's code, and `LIBRARIES`."""
+    known = [settings, {name: version(name) for name in LIBRARIES}]
+    digest = hashlib.blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=12)
     for path in (*map(Path, inputs), Path(__file__).parent):
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in files:
@@ -30,9 +45,77 @@ def fingerprint(settings: Any, inputs: Iterable[str | Path]) -> str:
 
 @contextlib.contextmanager
 def resume_folder(stage: str, settings: Any, inputs: Iterable[str | Path]) -> Iterator[Path]:
-    """The folder for a stage's resume state: left in place when the block fails, deleted when it ends well."""
-    root = Path(os.environ.get("DVC_ROOT", ""))
-    folder = root / ".resume" / stage / fingerprint(settings, inputs)
-    folder.mkdir(parents=True, exist_ok=True)
-    yield folder
-    shutil.rmtree(folder)
+    """The folder for a stage's resume state: left in place when the block fails, deleted when it ends well.
+
+    Of several processes of one run (torchrun) the first one alone locks and deletes it.
+
+    Raises:
+        UserError: another process works on the same state.
+    """
+    folder = Path(os.environ.get("DVC_ROOT", ""), ".resume", stage, fingerprint(settings, inputs))
+    if int(os.environ.get("RANK", 0)) > 0:
+        yield folder
+        return
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = _try_lock(folder)
+        if lock is None:
+            raise UserError(f"{folder}: another process is at the same work; wait for it, or stop it")
+        folder.mkdir(exist_ok=True)
+        os.utime(folder)
+        _delete_oldest(folder.parent)
+    with lock:
+        yield folder
+        _delete(folder, lock)
+
+
+def goes_on(stage: str, point: str) -> None:
+    """Say that an earlier run's resume point was found, "step 40" for one, and that this run begins there."""
+    print(f"{stage}: goes on from {point}", file=sys.stderr, flush=True)
+    saved(point)
+
+
+def saved(point: str) -> None:
+    """Note that a run killed from now on goes on from `point`."""
+    global _last_point
+    _last_point = point
+
+
+def last_point() -> str | None:
+    """Where a run goes on that is killed now; None: at the beginning."""
+    return _last_point
+
+
+def _delete_oldest(folder: Path) -> None:
+    """Delete a stage's states but the newest, unless a process works on them."""
+    for rubbish in folder.glob("*.deleted"):
+        shutil.rmtree(rubbish, ignore_errors=True)
+    states = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for state in states[:-KEPT]:
+        if (lock := _try_lock(state)) is not None:
+            _delete(state, lock)
+
+
+def _try_lock(folder: Path) -> IO[str] | None:
+    """An open file that keeps others from `folder` until it is closed, or its process ends; None: it is taken."""
+    path = folder.with_suffix(".lock")
+    while True:
+        file = open(path, "a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()  # its owner deleted it between the two calls above
+
+
+def _delete(folder: Path, lock: IO[str]) -> None:
+    """Delete a state and its lock. It is renamed first, so that a kill leaves no half of it to be found."""
+    rubbish = folder.with_suffix(".deleted")
+    shutil.rmtree(rubbish, ignore_errors=True)
+    os.rename(folder, rubbish)
+    shutil.rmtree(rubbish, ignore_errors=True)
+    Path(lock.name).unlink(missing_ok=True)
+    lock.close()

@@ -1,5 +1,6 @@
 """Training of a reward model on comparisons, with TRL's RewardTrainer."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -7,9 +8,9 @@ from torch import Tensor
 from trl import RewardConfig, RewardTrainer
 
 from minirlhf.comparisons import group_comparisons
-from minirlhf.finite import FiniteCallback, FiniteTrainer
+from minirlhf.finite import FiniteTrainer
 from minirlhf.prompts import encode
-from minirlhf.training import HistoryCallback, naming_micro_batch_size, trainer_arguments
+from minirlhf.training import fit
 
 if TYPE_CHECKING:
     from minirlhf.params import Params
@@ -80,30 +81,33 @@ def last_token_scores(model, input_ids: Tensor, lengths: Tensor) -> Tensor:
 
 
 def train_reward_model(
-    model, tokenizer, train: list[dict], validation: list[dict], params: "Params", folder: str
+    model, tokenizer, train: list[dict], validation: list[dict], params: "Params", folder: Path
 ) -> list[dict]:
     """Train `model` (one label, on the policy's trunk) in place on rows of `prompt`, `chosen`, `rejected`.
 
-    Returns the history, a row a logged step: step, train_loss, eval_loss (nats a comparison), eval_accuracy.
-    Raises TrainingError if a loss, a gradient or the weights are no longer finite.
+    Args:
+        folder: for resume points.
+
+    Returns:
+        the history, a row a logged step: step, train_loss, eval_loss (nats a comparison), eval_accuracy.
+
+    Raises:
+        TrainingError: a loss, a gradient or the weights are no longer finite.
     """
-    from datasets import Dataset
 
-    def dataset(rows: list[dict]) -> Dataset:
-        return Dataset.from_list([encode_group(tokenizer, group) for group in group_comparisons(rows)])
+    def encoded(rows: list[dict]) -> list[dict]:
+        return [encode_group(tokenizer, group) for group in group_comparisons(rows)]
 
-    names = {"loss": "train_loss", "eval_loss": "eval_loss", "eval_accuracy": "eval_accuracy"}
-    history = HistoryCallback(params.reward.steps, desc="reward", names=names)
-    trainer = GroupedRewardTrainer(
-        model=model,
-        args=RewardConfig(max_length=None, **trainer_arguments(params, params.reward, folder)),
+    return fit(
+        GroupedRewardTrainer,
+        RewardConfig,
+        model,
+        tokenizer,
+        encoded(train),
+        encoded(validation),
+        params=params,
+        stage="reward",
+        columns={"loss": "train_loss", "eval_loss": "eval_loss", "eval_accuracy": "eval_accuracy"},
+        folder=folder,
         data_collator=collate_groups,
-        train_dataset=dataset(train),
-        eval_dataset=dataset(validation),
-        processing_class=tokenizer,
-        callbacks=[history, FiniteCallback()],
     )
-    history.attach(trainer)
-    with naming_micro_batch_size("reward", params.reward):
-        trainer.train()
-    return history.rows

@@ -1,14 +1,15 @@
 """Supervised fine-tuning on posts and their authors' summaries with TRL's SFTTrainer; loss on the summary only."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from trl import SFTConfig, SFTTrainer
 
 from minirlhf.causal_lm import TrunkAndHead
-from minirlhf.finite import FiniteCallback, FiniteTrainer
+from minirlhf.finite import FiniteTrainer
 from minirlhf.prompts import encode
-from minirlhf.training import HistoryCallback, naming_micro_batch_size, trainer_arguments
+from minirlhf.training import fit
 
 if TYPE_CHECKING:
     from minirlhf.params import Params
@@ -51,12 +52,12 @@ class SummaryTrainer(FiniteTrainer, SFTTrainer):
 
 
 def train_sft(
-    model, tokenizer, train: list[dict], validation: list[dict], params: "Params", folder: str
+    model, tokenizer, train: list[dict], validation: list[dict], params: "Params", folder: Path
 ) -> list[dict]:
     """Fine-tune `model` in place on rows of `prompt` and `completion`.
 
     Args:
-        folder: where TRL may keep what it writes while it trains.
+        folder: for resume points.
 
     Returns:
         the history, a row a logged step: step, train_loss and eval_loss (nats a summary token).
@@ -64,25 +65,19 @@ def train_sft(
     Raises:
         TrainingError: a loss, a gradient or the weights are no longer finite.
     """
-    from datasets import Dataset
 
-    def dataset(rows: list[dict]) -> Dataset:
-        return Dataset.from_list(
-            [encode_example(tokenizer, row["prompt"], row["completion"]) for row in rows]
-        )
+    def encoded(rows: list[dict]) -> list[dict]:
+        return [encode_example(tokenizer, row["prompt"], row["completion"]) for row in rows]
 
-    history = HistoryCallback(
-        params.sft.steps, desc="sft", names={"loss": "train_loss", "eval_loss": "eval_loss"}
+    return fit(
+        SummaryTrainer,
+        SFTConfig,
+        model,
+        tokenizer,
+        encoded(train),
+        encoded(validation),
+        params=params,
+        stage="sft",
+        columns={"loss": "train_loss", "eval_loss": "eval_loss"},
+        folder=folder,
     )
-    trainer = SummaryTrainer(
-        model=model,
-        args=SFTConfig(max_length=None, **trainer_arguments(params, params.sft, folder)),
-        train_dataset=dataset(train),
-        eval_dataset=dataset(validation),
-        processing_class=tokenizer,
-        callbacks=[history, FiniteCallback()],
-    )
-    history.attach(trainer)
-    with naming_micro_batch_size("sft", params.sft):
-        trainer.train()
-    return history.rows

@@ -1,11 +1,17 @@
 """What every stage does around its work: an error in one line, and the same arithmetic each time."""
 
 import os
+import select
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minirlhf.errors import UserError, printable
+from minirlhf.files import write_failure
+from minirlhf.resume import last_point
 
 if TYPE_CHECKING:
     from minirlhf.params import Params
@@ -22,19 +28,74 @@ QUIET = {
 }
 
 
-def run(main: Callable[[], object]) -> None:
-    """Call a stage's `main` and end the process: exit code 0, or 1 after `error: ...` for a UserError.
+# What takes less memory, by stage.
+MEMORY_SETTINGS = {
+    "sft": "sft.micro_batch_size, or sft.gradient_checkpointing: true",
+    "reward": "reward.micro_batch_size, reward.candidate_posts, or reward.gradient_checkpointing: true",
+    "ppo": "ppo.micro_batch_size, ppo.rollout_batch_size, or ppo.critic: shared",
+    "evaluate": "evaluate.batch_size",
+}
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory", "bad_alloc")
 
-    Any other exception is a defect of ours and keeps its traceback.
+
+def run(main: Callable[[], object]) -> None:
+    """Call a stage's `main` and end the process: exit code 0, or 1 after `error: ...` for what the user can put right.
+
+    That is a UserError, a disk that is full or not writable, and too little memory. Any other exception is a defect of
+    ours and keeps its traceback. SIGTERM and Ctrl-C end the process at once, with exit codes 143 and 130.
     Use: `if __name__ == "__main__": run(main)`.
     """
+    _end_when_told()
     try:
         main()
-    except UserError as error:
-        sys.exit(f"error: {printable(str(error))}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except Exception as error:
+        line = _explain(error)
+        if line is None:
+            raise
+        sys.exit(f"error: {printable(line)}")
+
+
+def _explain(error: Exception) -> str | None:
+    """What to tell the user in one line, or None for a defect of ours."""
+    if isinstance(error, UserError):
+        return str(error)
+    text = str(error).strip().splitlines() or [""]
+    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
+        smaller = MEMORY_SETTINGS.get(Path(sys.argv[0]).stem)
+        return f"out of memory ({text[0][:200]})" + (f"; less takes a smaller {smaller}" if smaller else "")
+    reason = write_failure(error)
+    return reason and f"{getattr(error, 'filename', None) or 'a file'}: cannot be read or written: {reason}"
+
+
+def _end_when_told() -> None:
+    """End this process on SIGTERM and Ctrl-C, and when the DVC that started it is gone.
+
+    A thread of its own waits for that, since the main one may be within a step of minutes. Nothing is tidied up: what
+    is on the disk is whole at any time, and the next run clears away the rest, as after a SIGKILL.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as in a background job of a shell script
+            signal.signal(number, lambda *_: None)  # a handler in name only: Python writes the number to the pipe
+    signal.set_wakeup_fd(write)
+    parent = os.getppid() if "DVC_STAGE" in os.environ else None
+    threading.Thread(target=_wait_for_the_end, args=(read, parent), daemon=True).start()
+
+
+def _wait_for_the_end(pipe: int, parent: int | None) -> None:
+    """Wait for a signal's number in `pipe`, or until the parent process is another one; then end the process."""
+    # Adopted by init before we looked: not where DVC itself is the first process of its container.
+    orphan = parent == 1 and os.getsid(0) != 1
+    while not (orphan or select.select([pipe], [], [], 1.0)[0]):
+        orphan = parent not in (None, os.getppid())
+    number = signal.SIGTERM if orphan else os.read(pipe, 1)[0]
+    why = "dvc is gone" if orphan else signal.Signals(number).name
+    point = last_point()
+    how = f"it goes on from {point}" if point else "it begins again"
+    # Not by print: the main thread may hold its lock.
+    os.write(2, f"{chr(10) * os.isatty(2)}stopped ({why}); run the same command again: {how}\n".encode())
+    os._exit(128 + number)
 
 
 def quiet() -> None:

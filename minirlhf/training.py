@@ -1,24 +1,101 @@
-"""What the two stages that train with TRL's trainers have in common: their arguments and their history."""
+"""Training with TRL's trainers, the same for both stages that do: settings, progress, resume points, history.
 
-import contextlib
+A resume point is the trainer's own checkpoint: weights in safetensors, the states of optimizer, scheduler and random
+generators (`torch.load` with weights_only=True reads them), and the counters and logs in `trainer_state.json`. It
+is written aside and swapped in whole. It comes at a step whose losses are logged, since a trainer does not save the
+loss that it has summed since the last log. Resuming gives the same bytes as never having stopped.
+"""
+
+import json
+import os
+import pickle
+import shutil
+import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+from safetensors import SafetensorError
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from minirlhf.memory import explained
+from minirlhf.errors import UserError, first_line
+from minirlhf.files import recover, replace_folder, writing
+from minirlhf.finite import FiniteCallback
 from minirlhf.progress import Progress
+from minirlhf.resume import goes_on, saved
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+
     from minirlhf.params import Params, TrainParams
 
 
-def trainer_arguments(params: "Params", section: "TrainParams", folder: str) -> dict[str, Any]:
+def fit(
+    trainer_class: "type[Trainer]",
+    config_class: "type[TrainingArguments]",
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    train: list[dict],
+    validation: list[dict],
+    *,
+    params: "Params",
+    stage: Literal["sft", "reward"],
+    columns: dict[str, str],
+    folder: Path,
+    **options: Any,
+) -> list[dict]:
+    """Train `model` in place, from the resume point in `folder` if there is one.
+
+    Args:
+        train, validation: encoded examples.
+        stage: whose section of the params to follow.
+        columns: the trainer's name of a figure -> its column in the history.
+        folder: for resume points.
+        options: more arguments of the trainer.
+
+    Returns:
+        the history, a row a logged step: "step" and every column (None where it was not logged).
+
+    Raises:
+        TrainingError: a loss, a gradient or the weights are no longer finite.
+        UserError: the resume point is damaged.
+    """
+    from datasets import Dataset
+
+    section, scratch = getattr(params, stage), folder / "writing"
+    callback = RunCallback(stage, folder / "resume", params.resume_minutes, columns)
+    trainer = trainer_class(
+        model=model,
+        args=config_class(max_length=None, **_trainer_arguments(params, section, scratch)),
+        train_dataset=Dataset.from_list(train),
+        eval_dataset=Dataset.from_list(validation),
+        processing_class=tokenizer,
+        callbacks=[callback, FiniteCallback()],
+        **options,
+    )
+    for printer in (PrinterCallback, ProgressCallback):  # ours shows progress
+        trainer.remove_callback(printer)
+    point = callback.point
+    with writing(folder):
+        recover(point)
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            trainer.train(resume_from_checkpoint=str(point) if point.exists() else None)
+        except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, json.JSONDecodeError) as error:
+            if callback.stepped or not point.exists():
+                raise
+            raise UserError(f"{point}: cannot be read ({first_line(error)}); delete it to begin anew") from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return history(trainer.state.log_history, columns)
+
+
+def _trainer_arguments(params: "Params", section: "TrainParams", folder: Path) -> dict[str, Any]:
     """Arguments of TRL's SFTConfig and RewardConfig that follow from a stage's params."""
     # TRL sets the old name of a setting that transformers 6 will rename; a user can do nothing about it.
     warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
     return {
-        "output_dir": folder,
+        "output_dir": str(folder),
         "max_steps": section.steps,
         "per_device_train_batch_size": section.micro_batch_size,
         "per_device_eval_batch_size": section.micro_batch_size,
@@ -30,7 +107,7 @@ def trainer_arguments(params: "Params", section: "TrainParams", folder: str) -> 
         "logging_nan_inf_filter": False,  # a loss that is not finite is an error, not to be averaged away
         "eval_strategy": "steps",
         "eval_steps": section.eval_every,
-        "save_strategy": "no",
+        "save_strategy": "no",  # RunCallback says when
         "gradient_checkpointing": section.gradient_checkpointing,
         "use_cpu": params.device == "cpu",
         "bf16": params.precision == "bf16",
@@ -41,46 +118,62 @@ def trainer_arguments(params: "Params", section: "TrainParams", folder: str) -> 
     }
 
 
-def naming_micro_batch_size(stage: str, section: "TrainParams") -> contextlib.AbstractContextManager:
-    """Turns an out-of-memory error of the training inside into a UserError that says what to set."""
-    size = section.micro_batch_size
-    less = f"{stage}.micro_batch_size: {size // 2}" if size > 1 else "a shorter data.max_prompt_tokens"
-    return explained(f"{stage}: out of memory; try {less}, {stage}.gradient_checkpointing: true or precision: bf16")
-
-
-class HistoryCallback(TrainerCallback):
-    """Collects a trainer's logs as rows, and shows progress in the place of the trainer's own bar.
+class RunCallback(TrainerCallback):
+    """Shows a trainer's progress, asks it for a checkpoint now and then, and makes a resume point of that.
 
     Args:
-        steps: optimizer steps in all.
         desc: what the progress line calls the work.
-        names: the trainer's name of a figure -> its column here; other figures are left out.
-
-    Attributes:
-        rows: a row a logged step, in order: "step" and every column (None where it was not logged).
+        point: the folder that is to hold the newest resume point.
+        minutes: between two of them; they wait for the next logged step.
+        columns: as in `fit`.
     """
 
-    def __init__(self, steps: int, desc: str, names: dict[str, str]):
-        self.names, self.rows = names, []
-        self._progress = Progress(steps, unit="steps", desc=desc)
+    def __init__(self, desc: str, point: Path, minutes: float, columns: dict[str, str]):
+        self.desc, self.point, self.seconds, self.columns = desc, point, 60 * minutes, columns
+        self.stepped = False  # until then a trainer reads its checkpoint
         self._shown: dict[str, float] = {}
 
-    def attach(self, trainer) -> None:
-        """Take the place of the printers that the trainer brings along."""
-        trainer.remove_callback(PrinterCallback)
-        trainer.remove_callback(ProgressCallback)
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self._progress = Progress(state.max_steps, unit="steps", desc=self.desc)
+        if state.global_step:
+            self._progress.start_at(state.global_step)
+            goes_on(self.desc, f"step {state.global_step}")
+        self._saved_at = time.monotonic()
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        self.stepped = True
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self._progress.update(1, **self._shown)
+        due = time.monotonic() - self._saved_at >= self.seconds
+        # Not after the last step: trainers go on from there with one step more.
+        control.should_save = due and control.should_log and state.global_step < state.max_steps
 
     def on_log(self, args, state, control, logs: dict[str, float], **kwargs) -> None:
-        figures = {column: round(logs[name], 6) for name, column in self.names.items() if name in logs}
-        if not figures:
-            return
-        self._shown.update(figures)
-        if not self.rows or self.rows[-1]["step"] != state.global_step:
-            self.rows.append({"step": state.global_step, **dict.fromkeys(self.names.values())})
-        self.rows[-1].update(figures)
+        self._shown.update({column: logs[name] for name, column in self.columns.items() if name in logs})
+
+    def on_save(self, args, state, control, **kwargs) -> None:
+        checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
+        (checkpoint / "training_args.bin").unlink()  # a pickle, which nobody reads
+        with replace_folder(self.point) as new:
+            os.rename(checkpoint, new)
+        saved(f"step {state.global_step}")
+        self._saved_at = time.monotonic()
+
+
+def history(logs: list[dict[str, float]], columns: dict[str, str]) -> list[dict]:
+    """Rows of a trainer's logs, one a step; other figures than those of `columns` are left out.
+
+    >>> history([{"loss": 0.5, "lr": 1.0, "step": 1}, {"eval_loss": 0.25, "step": 1}], {"loss": "a", "eval_loss": "b"})
+    [{'step': 1, 'a': 0.5, 'b': 0.25}]
+    """
+    rows: dict[int, dict] = {}
+    for entry in logs:
+        figures = {column: round(entry[name], 6) for name, column in columns.items() if name in entry}
+        if figures:
+            empty = {"step": entry["step"], **dict.fromkeys(columns.values())}
+            rows.setdefault(entry["step"], empty).update(figures)
+    return list(rows.values())
 
 
 def last_logged(rows: list[dict], column: str) -> float:

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     # so that their tokenizers agree. Else it begins as the SFT model.
     trained_here = (args.reward / "config.json").exists()
     critic_init = str(args.reward) if params.ppo.critic == "separate" and trained_here else None
-    with resume_folder("ppo", settings, (args.posts, args.sft, args.reward)) as folder:
+    with resume_folder("ppo", settings, (__file__, args.posts, args.sft, args.reward)) as folder:
         trainer = PPOTrainer(
             params.ppo,
             policy=models.load_policy(args.sft),
@@ -58,21 +58,24 @@ def main(argv: list[str] | None = None) -> None:
             eval_prompts=prompts["validation"],
             critic_init=critic_init,
             folder=folder,
+            resume_minutes=params.resume_minutes,
             seed=params.seed,
             device=device,
             precision=params.precision,
         )
         history = trainer.train()
+        if not trainer.processes.is_main:
+            return
+        if trainer.stopped is not None:
+            print(f"ppo: stopped early: {printable(trainer.stopped)}", file=sys.stderr)
         trainer.save(args.output)
         with replace_folder(args.snapshots) as new:
             if (folder / "snapshots").exists():
                 shutil.copytree(folder / "snapshots", new, dirs_exist_ok=True)
-    if trainer.stopped is not None:
-        print(f"ppo: stopped early: {printable(trainer.stopped)}", file=sys.stderr)
-    write_csv(args.curves, history)
-    write_jsonl(args.samples, trainer.samples)
-    last = history[-1]
-    write_json(args.metrics, {f"ppo_{name}": last[name] for name in SUMMARY} | {"ppo_stopped": trainer.stopped})
+        write_csv(args.curves, history)
+        write_jsonl(args.samples, trainer.samples)
+        last = history[-1]
+        write_json(args.metrics, {f"ppo_{name}": last[name] for name in SUMMARY} | {"ppo_stopped": trainer.stopped})
 
 
 if __name__ == "__main__":

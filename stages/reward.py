@@ -11,14 +11,18 @@ Out: models/reward (a model, or the name of one; its normalisation), data/collec
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
 from minirlhf.files import read_jsonl, read_object, replace_folder, write_csv, write_json, write_jsonl
 from minirlhf.params import Params, load_params
+from minirlhf.resume import resume_folder, saved
 from minirlhf.stage import run, set_up
+
+if TYPE_CHECKING:
+    from minirlhf.rewards.model import RewardModel
 
 NORMALISING_POSTS = 500  # reference summaries that are to score 0 on average
 HELD_OUT_POSTS = 100  # of validation and test, for which candidates are compared too
@@ -49,41 +53,64 @@ def main(argv: list[str] | None = None) -> None:
     given = {split: read_jsonl(args.comparisons / f"{split}.jsonl", columns) for split in SPLITS}
 
     set_up(params)
-    from minirlhf import models, reward_probes, reward_quality
-    from minirlhf.evaluation.bootstrap import Bootstrap
-    from minirlhf.prompts import encode_all
+    from minirlhf import models, reward_quality
     from minirlhf.rewards.model import RewardModel
     from minirlhf.training import last_logged
 
     device = models.choose_device(params.device)
-    collected = collect(args.sft, posts, params, device)
-    metrics: dict = {}
-    with replace_folder(args.output) as folder:
-        if params.reward.pretrained is None:
-            rows = {split: given[split] + collected.get(split, []) for split in SPLITS}
-            history = train(args.sft, rows, params, folder)
-            metrics["reward_train_loss"] = last_logged(history, "train_loss")
-            note: dict = {"format": "concat"}
-        else:
-            history = [dict.fromkeys(("step", "train_loss", "eval_loss", "eval_accuracy"))]  # nothing was trained
-            source = read_object(args.sources / "reward.json")
-            note = {"model": params.reward.pretrained, "revision": source.get("commit"), "format": params.reward.format}
-        write_json(folder / "reward.json", note)
-        reward = RewardModel.load(folder, device=device, precision=params.precision, desc="reward: scoring")
-        references = posts["train"][:NORMALISING_POSTS]
-        note |= {"format": reward.format, "mean": reward_quality.mean_score(reward, references)}
-        write_json(folder / "reward.json", note)
+    settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "reward"})
+    settings |= {"device": device, "max_response_tokens": params.data.max_response_tokens}
+    inputs = (__file__, args.posts, args.comparisons, args.sft, args.sources / "reward.json")
+    with resume_folder("reward", settings, inputs) as resume:
+        collected = collect(args.sft, posts, params, device, resume / "candidates")
+        metrics: dict = {}
+        with replace_folder(args.output) as folder:
+            if params.reward.pretrained is None:
+                rows = {split: given[split] + collected.get(split, []) for split in SPLITS}
+                history = train(args.sft, rows, params, folder, resume)
+                metrics["reward_train_loss"] = last_logged(history, "train_loss")
+                note: dict = {"format": "concat"}
+            else:
+                history = [dict.fromkeys(("step", "train_loss", "eval_loss", "eval_accuracy"))]  # nothing was trained
+                pretrained, commit = params.reward.pretrained, read_object(args.sources / "reward.json").get("commit")
+                note = {"model": pretrained, "revision": commit, "format": params.reward.format}
+            write_json(folder / "reward.json", note)
+            reward = RewardModel.load(folder, device=device, precision=params.precision, desc="reward: scoring")
+            references = posts["train"][:NORMALISING_POSTS]
+            note |= {"format": reward.format, "mean": reward_quality.mean_score(reward, references)}
+            write_json(folder / "reward.json", note)
 
-    held_out = {"given": given["test"]} | ({"collected": collected["test"]} if collected else {})
+        held_out = {"given": given["test"]} | ({"collected": collected["test"]} if collected else {})
+        found, tables = examine(reward, held_out, posts["test"][:PROBED_POSTS], params.seed)
+        with replace_folder(args.collected) as folder:  # empty where nothing was collected: DVC expects it
+            for split, comparisons in collected.items():
+                write_jsonl(folder / f"{split}.jsonl", comparisons)
+        write_csv(args.curves, history)
+        for name, (rows, columns) in tables.items():
+            write_csv(getattr(args, name), rows, columns)
+        write_json(args.metrics, metrics | found)
+
+
+def examine(
+    reward: "RewardModel", held_out: dict[str, list[dict]], posts: list[dict], seed: int
+) -> tuple[dict, dict[str, tuple[list[dict], list[str] | None]]]:
+    """What the reward model is worth on held-out comparisons, by where they come from, and which faults it sees.
+
+    Returns the metrics, and of each table (an argument's name) the rows and columns.
+    """
+    from minirlhf import reward_probes, reward_quality
+    from minirlhf.evaluation.bootstrap import Bootstrap
+    from minirlhf.prompts import encode_all
+
     rows = [row for part in held_out.values() for row in part]
     summaries = reward_quality.summaries_of(rows)
-    probes = reward_probes.probes_of(posts["test"][:PROBED_POSTS])
+    probes = reward_probes.probes_of(posts)
     probed = [summary for probe in probes for summary in (probe.clean, probe.edited)]
     scores = reward_quality.score_once(reward, summaries + probed)
     tokens = encode_all(reward.tokenizer, [text for _, text, _ in summaries])
     lengths = {summary: len(ids) for summary, ids in zip(summaries, tokens, strict=True)}
 
-    bootstrap = Bootstrap(params.seed, RESAMPLES)
+    bootstrap, metrics = Bootstrap(seed, RESAMPLES), {}
     margins = reward_quality.margins(rows, scores)
     hits = reward_quality.hits(margins)
     for name, part in held_out.items():
@@ -95,19 +122,21 @@ def main(argv: list[str] | None = None) -> None:
     gold, gold_margins = reward_quality.gold_agreement(rows, scores, bootstrap)
     metrics |= {"reward_gold": gold} if gold else {}
     metrics["reward_intervals"] = {"accuracy": reward_quality.share(hits, rows, bootstrap).as_json()}
-    with replace_folder(args.collected) as folder:  # empty where nothing was collected: DVC expects it
-        for split, comparisons in collected.items():
-            write_jsonl(folder / f"{split}.jsonl", comparisons)
-    write_csv(args.curves, history)
-    write_csv(args.calibration, reward_quality.calibration(margins))
-    write_csv(args.margins, reward_quality.by_margin(margins, hits, rows, bootstrap))
-    write_csv(args.gold_margins, gold_margins, reward_quality.GOLD_MARGIN_COLUMNS)
-    write_csv(args.probes, reward_probes.probe_table(probes, scores, bootstrap), reward_probes.COLUMNS)
-    write_json(args.metrics, metrics)
+    return metrics, {
+        "calibration": (reward_quality.calibration(margins), None),
+        "margins": (reward_quality.by_margin(margins, hits, rows, bootstrap), None),
+        "gold_margins": (gold_margins, reward_quality.GOLD_MARGIN_COLUMNS),
+        "probes": (reward_probes.probe_table(probes, scores, bootstrap), reward_probes.COLUMNS),
+    }
 
 
-def collect(sft: Path, posts: dict[str, list[dict]], params: Params, device: str) -> dict[str, list[dict]]:
-    """Comparisons of summaries that the SFT model writes, by split; none where there are no annotators to ask."""
+def collect(
+    sft: Path, posts: dict[str, list[dict]], params: Params, device: str, resume: Path
+) -> dict[str, list[dict]]:
+    """Comparisons of summaries that the SFT model writes, by split; none where there are no annotators to ask.
+
+    They are kept in `resume`, where a killed run finds the splits that it has done.
+    """
     if params.reward.candidates == 0:
         return {}
     from minirlhf import models
@@ -117,12 +146,16 @@ def collect(sft: Path, posts: dict[str, list[dict]], params: Params, device: str
     collected, first_episode = {}, 0
     for split in SPLITS:
         chosen = posts[split][: params.reward.candidate_posts if split == "train" else HELD_OUT_POSTS]
-        collected[split] = collect_comparisons(policy, tokenizer, chosen, params, first_episode)
+        kept = resume / f"{split}.jsonl"
+        if not kept.exists():
+            write_jsonl(kept, collect_comparisons(policy, tokenizer, chosen, params, first_episode))
+        collected[split] = read_jsonl(kept)
+        saved(f"the candidates for {split}")
         first_episode += len(chosen) * params.reward.candidates
     return collected
 
 
-def train(sft: Path, rows: dict[str, list[dict]], params: Params, folder: Path) -> list[dict]:
+def train(sft: Path, rows: dict[str, list[dict]], params: Params, folder: Path, resume: Path) -> list[dict]:
     """Train a reward model from the SFT model, write it into `folder`, and return the history."""
     import torch
 
@@ -132,8 +165,7 @@ def train(sft: Path, rows: dict[str, list[dict]], params: Params, folder: Path) 
     torch.manual_seed(params.seed)  # of the new head
     model, tokenizer = models.new_reward_model(sft), models.load_tokenizer(sft)
     models.check_vocabulary(model, tokenizer, sft)
-    with tempfile.TemporaryDirectory() as scratch:
-        history = train_reward_model(model, tokenizer, rows["train"], rows["validation"], params, scratch)
+    history = train_reward_model(model, tokenizer, rows["train"], rows["validation"], params, resume)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return history

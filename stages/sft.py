@@ -6,7 +6,6 @@ Out: models/sft (the policy and its tokenizer), metrics/sft.json, plots/sft.csv 
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
@@ -14,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 from minirlhf.data.locate import model_place
 from minirlhf.files import read_jsonl, read_object, write_csv, write_json
 from minirlhf.params import load_params
+from minirlhf.resume import resume_folder
 from minirlhf.stage import run, set_up
 
 
@@ -43,16 +43,18 @@ def main(argv: list[str] | None = None) -> None:
         policy = models.random_policy(base, revision, params.model.random_weights, params.seed)
     models.check_vocabulary(policy, tokenizer, params.model.base)
     check_fits(TrunkAndHead(policy), params.data.max_prompt_tokens, params.data.max_response_tokens)
-    with tempfile.TemporaryDirectory() as folder:
+    settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "model", "sft"})
+    settings |= {"device": models.choose_device(params.device), "revision": revision}
+    inputs = [__file__, args.posts] + [base] * Path(base).is_dir()
+    with resume_folder("sft", settings, inputs) as folder:
         history = sft.train_sft(policy, tokenizer, train, validation, params, folder)
-
-    summary = {
-        "sft_train_loss": last_logged(history, "train_loss"),
-        "sft_eval_loss": last_logged(history, "eval_loss"),
-    }
-    write_csv(args.curves, history)
-    write_json(args.metrics, summary)
-    models.save_model(args.output, policy, tokenizer)
+        summary = {
+            "sft_train_loss": last_logged(history, "train_loss"),
+            "sft_eval_loss": last_logged(history, "eval_loss"),
+        }
+        write_csv(args.curves, history)
+        write_json(args.metrics, summary)
+        models.save_model(args.output, policy, tokenizer)
 
 
 if __name__ == "__main__":

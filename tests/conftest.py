@@ -32,6 +32,7 @@ SETTINGS = {
     "threads": 1,
     "device": "cpu",
     "precision": "fp32",
+    "resume_minutes": 0,
     "data": {
         "posts": "embedded",
         "posts_revision": None,

@@ -81,3 +81,34 @@ def test_csv_has_the_keys_of_all_rows_and_numbers_come_back(tmp_path):
         {"step": 1, "loss": 0.1, "kl": None, "kind": None},
         {"step": 2, "loss": None, "kl": 1e-05, "kind": "a,b"},
     ]
+
+
+def test_content_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
+    """Or a power cut after the rename leaves a file of the right name and length zero."""
+    calls = []
+    fsync, rename = os.fsync, os.rename
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc to tell files by their descriptors")
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd)))
+    monkeypatch.setattr(os, "rename", lambda *paths: (calls.append("rename"), rename(*paths)))
+    with files.replace_folder(tmp_path / "model") as folder:
+        (folder / "part").mkdir()
+        for name in ("a", "part/b"):
+            (folder / name).write_text(name)
+    assert set(calls[:4]) == {str(folder), *(str(folder / name) for name in ("a", "part", "part/b"))}
+    assert calls[4:] == ["rename", str(tmp_path)]
+
+
+def test_what_a_killed_writer_left_is_put_right(tmp_path):
+    dead, alive = 99_999_999, os.getppid()
+    for pid in (dead, alive, os.getpid()):
+        (tmp_path / f".model.{pid}.tmp").mkdir()
+        (tmp_path / f".x.json.{pid}.tmp").write_text("{")
+    (tmp_path / f".model.{dead}.old").mkdir()
+    (tmp_path / f".model.{dead}.old" / "weights").write_text("good")
+    (tmp_path / ".model.v2.tmp").write_text("somebody else's")
+    files.recover(tmp_path / "model")
+    assert (tmp_path / "model" / "weights").read_text() == "good"
+    files.write_json(tmp_path / "x.json", 1)
+    left = {".model.v2.tmp", "model", "x.json", f".model.{alive}.tmp", f".x.json.{alive}.tmp"}
+    assert set(os.listdir(tmp_path)) == left

@@ -20,7 +20,7 @@ SMALL = {
     "reward": {"steps": 2, "batch_size": 8, "micro_batch_size": 8, "eval_every": 1, "log_every": 1,
                "candidate_posts": 8},
     "ppo": {"episodes": 16, "batch_size": 8, "minibatches": 1, "micro_batch_size": 8, "rollout_batch_size": 8,
-            "eval_every": 1, "save_every": 1, "snapshot_every": 1},
+            "eval_every": 1, "snapshot_every": 1},
     "evaluate": {"bootstrap": 50, "best_of_n": 2, "frontier_posts": 8},
 }  # fmt: skip
 
@@ -58,14 +58,12 @@ def change(folder: Path, settings: dict) -> None:
     yaml.dump(params, folder / "params.yaml")
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    """A committed copy of this checkout, run once on shrunken settings; and what `dvc repro` printed."""
-    folder = tmp_path_factory.mktemp("pipeline") / "clone"
+def copy_checkout(folder: Path) -> None:
+    """A committed copy of this checkout, without its results, on shrunken settings."""
     listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, text=True)
     results = ("metrics/", "plots/", "results/", "dvc.lock", "tests/")
     for name in listed.splitlines():
-        if not name.startswith(results) and (ROOT / name).exists():
+        if not name.startswith(results) and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     shutil.copy(ROOT / "profiles" / "embedded.yaml", folder / "params.yaml")
@@ -73,6 +71,13 @@ def clone(tmp_path_factory):
     git(folder, "init", "-q")
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "start")
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A copy of this checkout, run once; and what `dvc repro` printed."""
+    folder = tmp_path_factory.mktemp("pipeline") / "clone"
+    copy_checkout(folder)
     printed = dvc(folder, "repro")
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "results")

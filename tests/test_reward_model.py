@@ -42,7 +42,7 @@ def test_training_learns_and_scores_what_is_delivered(tiny_models, settings, tmp
     torch.manual_seed(0)
     model = new_reward_model(tiny_models / "sft")
     tokenizer = load_tokenizer(str(tiny_models / "sft"))
-    history = train_reward_model(model, tokenizer, ROWS[:6], ROWS[6:], params, str(tmp_path / "scratch"))
+    history = train_reward_model(model, tokenizer, ROWS[:6], ROWS[6:], params, tmp_path / "resume")
     assert [row["step"] for row in history if row["eval_loss"] is not None] == [15, 30]
     losses = [row["train_loss"] for row in history if row["train_loss"] is not None]
     assert losses[-1] < 0.5 * losses[0]

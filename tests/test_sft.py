@@ -41,9 +41,9 @@ def test_training_is_a_function_of_the_seed_and_learns(tiny_models, settings, tm
     params = parse_params(json.dumps(settings), "params.yaml")
     rows = [{"prompt": f"my {pet}. TL;DR:", "completion": " it left."} for pet in ("cat", "dog", "cow", "hen")] * 4
     trained = []
-    for _ in range(2):
+    for turn in range(2):
         model, tokenizer = load_policy(str(tiny_models / "sft")), load_tokenizer(str(tiny_models / "sft"))
-        history = train_sft(model, tokenizer, rows, rows[:4], params, str(tmp_path))
+        history = train_sft(model, tokenizer, rows, rows[:4], params, tmp_path / str(turn))
         trained.append({name: weights.clone() for name, weights in model.state_dict().items()})
     assert history[-1]["step"] == 10 and history[-1]["eval_loss"] is not None
     assert history[9]["train_loss"] < 0.7 * history[0]["train_loss"]

@@ -95,7 +95,6 @@ class PPOConfig(BaseModel):
 
     # Looking after the run
     eval_every: int = Field(0, ge=0, description="updates between evaluations on held-out prompts; 0: never")
-    save_every: int = Field(0, ge=0, description="updates between resume points; 0: only at the end")
     snapshot_every: int = Field(0, ge=0, description="updates between policies kept for analysis; 0: none")
     deliver: Literal["last", "best"] = Field(
         "last", description="the policy delivered: the last, or the best by held-out reward - kl_coef x KL"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from minirlhf.causal_lm import check_fits
 from minirlhf.errors import UserError
-from minirlhf.files import write_csv, write_jsonl
+from minirlhf.files import recover, write_csv, write_jsonl
 from minirlhf.generation import episode_seeds
 from minirlhf.ppo.advantages import adapted_kl_coef, compute_targets
 from minirlhf.ppo.build import build_models
@@ -25,6 +25,7 @@ from minirlhf.ppo.prompts import Prompts, episode_prompts
 from minirlhf.ppo.rollout import collect
 from minirlhf.ppo.trajectory import Targets, Trajectory
 from minirlhf.progress import Progress
+from minirlhf.resume import goes_on, saved
 from minirlhf.rewards.text import RewardFunction
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class PPOTrainer:
             with the policy's tokenizer. None: the policy's trunk.
         folder: where resume points, snapshots, history.csv and samples.jsonl go; None: nowhere.
         resume: go on from the resume point in `folder`, if there is one.
+        resume_minutes: between resume points, which follow the first update that ends later; 0: after every update.
         seed: of prompts' order, sampling and minibatches.
         device: "cpu", "cuda", ...; None: what Accelerate finds.
         precision: "fp32", or "bf16" for autocast.
@@ -75,6 +77,7 @@ class PPOTrainer:
         *,
         folder: str | Path | None = None,
         resume: bool = True,
+        resume_minutes: float = 5.0,
         seed: int = 0,
         device: str | None = None,
         precision: str = "fp32",
@@ -82,12 +85,13 @@ class PPOTrainer:
     ):
         if config.eval_every and eval_prompts is None:
             raise UserError("ppo.eval_every: evaluations need eval_prompts")
-        if (config.save_every or config.snapshot_every or config.deliver == "best") and folder is None:
-            raise UserError("ppo: save_every, snapshot_every and deliver: best need a folder to write to")
+        if (config.snapshot_every or config.deliver == "best") and folder is None:
+            raise UserError("ppo: snapshot_every and deliver: best need a folder to write to")
         if tokenizer.eos_token_id is None:
             raise UserError("tokenizer: it has no EOS token, without which no response could end")
         self.config, self.tokenizer, self.reward, self.seed = config, tokenizer, reward, seed
         self.folder, self.resume, self.callbacks = Path(folder) if folder is not None else None, resume, callbacks
+        self.resume_seconds, self._saved_at = 60 * resume_minutes, time.monotonic()
         self.processes = Processes(device)
         self.prompts = Prompts(prompts, tokenizer)
         self.eval_prompts = Prompts(eval_prompts, tokenizer) if config.eval_every else None
@@ -119,8 +123,13 @@ class PPOTrainer:
             TrainingError: a loss, a gradient, the weights, or what a model says is not finite. Likewise.
         """
         config = self.config
-        if self.resume and self.folder is not None and (self.folder / "resume" / "state.json").exists():
-            self._load()
+        if self.resume and self.folder is not None:
+            if self.processes.is_main:
+                recover(self.folder / "resume")
+            self.processes.wait()
+            if (self.folder / "resume").exists():
+                self._load()
+        self._saved_at = time.monotonic()
         if self.updates_done == 0 and self.eval_prompts is not None and not self.history:
             with self._named(0):
                 first = self._evaluate(0)
@@ -133,6 +142,7 @@ class PPOTrainer:
                     progress.update(config.batch_size, reward=row["reward"], kl=row["kl"])
         if self.folder is not None:
             self._save()
+        self.processes.wait()
         return self.history
 
     def update(self) -> Row:
@@ -163,7 +173,7 @@ class PPOTrainer:
         # 6. Snapshot and resume point.
         if config.snapshot_every and self._due(config.snapshot_every):
             self._save_policy(f"snapshots/episodes-{row['episodes']:07d}")
-        if config.save_every and self.updates_done % config.save_every == 0:
+        if self.folder is not None and time.monotonic() - self._saved_at >= self.resume_seconds:
             self._save()
         return row
 
@@ -257,12 +267,13 @@ class PPOTrainer:
         return {"seed": self.seed, **self.config.model_dump(mode="json")}
 
     def _save(self) -> None:
-        if self.processes.is_main:
-            state = {name: getattr(self, name) for name in self._STATE}
-            state |= {"identical": self.alarms.identical, "settings": self._settings()}
-            save_resume_point(self.folder / "resume", self.models, self.optimizer, state)
-        self.processes.wait()
-        self._saved = self.updates_done
+        if not self.processes.is_main:
+            return
+        state = {name: getattr(self, name) for name in self._STATE}
+        state |= {"identical": self.alarms.identical, "settings": self._settings()}
+        save_resume_point(self.folder / "resume", self.models, self.optimizer, state)
+        saved(f"update {self.updates_done}")
+        self._saved, self._saved_at = self.updates_done, time.monotonic()
 
     def _load(self) -> None:
         keys = (*self._STATE, "identical")
@@ -271,3 +282,5 @@ class PPOTrainer:
             setattr(self, name, state[name])
         self.alarms.identical = state["identical"]
         self._saved = self.updates_done
+        if self.processes.is_main:
+            goes_on("ppo", f"update {self.updates_done}")

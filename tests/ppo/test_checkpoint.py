@@ -21,7 +21,6 @@ SETTINGS = dict(
     learning_rate=1e-3,
     adaptive_kl_target=1.0,
     adaptive_kl_horizon=100,
-    save_every=2,
     eval_every=2,
 )
 
@@ -42,6 +41,7 @@ def make_trainer(folder, tokenizer, prompts, callbacks=(), **changes):
         prompts,
         prompts[:3],
         folder=folder,
+        resume_minutes=0,
         device="cpu",
         callbacks=callbacks,
     )

@@ -197,7 +197,7 @@ def test_a_failing_reward_stops_training_and_the_last_checkpoint_stands(tokenize
         return [1.0] if fault == "count" else [math.nan] * len(responses)
 
     def make():
-        return make_trainer(tokenizer, prompts, reward=reward, episodes=64, save_every=1, folder=tmp_path)
+        return make_trainer(tokenizer, prompts, reward=reward, episodes=64, resume_minutes=0, folder=tmp_path)
 
     with pytest.raises(RewardError, match="reward reward .*response '"):
         make().train()
@@ -420,7 +420,7 @@ def test_missing_arguments_are_refused(tokenizer, prompts):
     with pytest.raises(UserError, match="need eval_prompts"):
         make_trainer(tokenizer, prompts, eval_every=1)
     with pytest.raises(UserError, match="need a folder"):
-        make_trainer(tokenizer, prompts, save_every=1)
+        make_trainer(tokenizer, prompts, snapshot_every=1)
     with pytest.raises(UserError, match="64 positions"):
         make_trainer(tokenizer, prompts, max_new_tokens=60)
 

@@ -19,12 +19,13 @@ def run(folder: Path, critic: str) -> dict:
     """A gradient on the first rollout, and then a whole run."""
     config = PPOConfig(
         episodes=32, batch_size=16, ppo_epochs=2, minibatches=2, micro_batch_size=3, max_new_tokens=8, critic=critic,
-        learning_rate=1e-3, eval_every=1, save_every=1,
+        learning_rate=1e-3, eval_every=1,
     )  # fmt: skip
     prompts = [" ".join(f"w{(3 * row + word) % 31}" for word in range(1 + row % 9)) for row in range(20)]
     trainer = PPOTrainer(
-        config, make_policy(), make_tokenizer(), count_w7, prompts, prompts[:5], folder=folder / critic, device="cpu"
-    )
+        config, make_policy(), make_tokenizer(), count_w7, prompts, prompts[:5], folder=folder / critic,
+        resume_minutes=0, device="cpu",
+    )  # fmt: skip
     trajectory = trainer.rollout()
     targets = compute_targets(trajectory, config, trainer.kl_coef)
     # An odd number of episodes, so that the two shares differ.

@@ -1,0 +1,123 @@
+import json
+import os
+
+import pytest
+import torch
+
+from minirlhf import training
+from minirlhf.errors import UserError
+from minirlhf.files import read_json
+from minirlhf.models import load_policy, load_reward_model, load_tokenizer
+from minirlhf.params import parse_params
+from minirlhf.reward_model import train_reward_model
+from minirlhf.sft import train_sft
+
+PETS = ("cat", "dog", "cow", "hen", "pig", "fox", "bee")
+POSTS = [{"prompt": f"my {pet} left. TL;DR:", "completion": f" {pet} left."} for pet in PETS]
+COMPARISONS = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": " so much."} for row in POSTS]
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def train(tiny_models, settings):
+    """Train a stage's model in `folder` (and stop after the resume point of a step); the weights' bytes and history."""
+
+    def run(stage, folder, stop_after=None, **changes):
+        # Seven rows, four a step in two parts: five epochs, whose last batch is short.
+        steps = {"steps": 9, "batch_size": 4, "micro_batch_size": 2, "log_every": 1, "eval_every": 2}
+        settings[stage] |= steps | changes
+        params = parse_params(json.dumps(settings), "params.yaml")
+        torch.manual_seed(0)
+        tokenizer = load_tokenizer(str(tiny_models / "sft"))
+        if stage == "sft":
+            model, rows, function = load_policy(str(tiny_models / "sft")), POSTS, train_sft
+        else:
+            model, function = load_reward_model(str(tiny_models / "sft"), num_labels=1), train_reward_model
+            rows = COMPARISONS
+
+        def stop(callback, args, state, control, **kwargs):
+            on_save(callback, args, state, control, **kwargs)
+            if state.global_step == stop_after:
+                raise Killed
+
+        on_save = training.RunCallback.on_save
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training.RunCallback, "on_save", stop)
+            history = function(model, tokenizer, rows, rows[:2], params, folder)
+        return {name: weights.numpy().tobytes() for name, weights in model.state_dict().items()}, history
+
+    return run
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward"])
+def test_going_on_from_any_point_gives_the_same_bytes(train, stage, tmp_path, capfd):
+    whole = train(stage, tmp_path / "whole")
+    assert [row["step"] for row in whole[1]] == list(range(1, 10))
+    for step in range(1, 9):
+        folder = tmp_path / str(step)
+        with pytest.raises(Killed):
+            train(stage, folder, stop_after=step)
+        assert read_json(folder / "resume" / "trainer_state.json")["global_step"] == step
+        assert train(stage, folder) == whole
+        assert f"{stage}: goes on from step {step}" in capfd.readouterr().err
+
+
+def test_points_come_at_logged_steps_only(train, tmp_path):
+    """A trainer does not keep the loss that it has summed since the last log."""
+    whole = train("sft", tmp_path / "whole", log_every=3)
+    with pytest.raises(Killed):
+        train("sft", tmp_path / "parts", log_every=3, stop_after=3)
+    assert train("sft", tmp_path / "parts", log_every=3) == whole
+    assert train("sft", tmp_path / "other", log_every=3, stop_after=5) == whole  # never stopped: there is no such point
+
+
+def test_minutes_between_points(train, settings, tmp_path):
+    settings["resume_minutes"] = 60
+    train("sft", tmp_path)
+    assert not (tmp_path / "resume").exists()
+
+
+def test_half_a_checkpoint_is_passed_over(train, tmp_path, capfd):
+    whole = train("sft", tmp_path / "whole")
+    with pytest.raises(Killed):
+        train("sft", tmp_path / "parts", stop_after=3)
+    point = tmp_path / "parts" / "resume"
+    # What a SIGKILL leaves while step 4 is written, and in the middle of the swap; no process has this number.
+    for half in (tmp_path / "parts/writing/checkpoint-4", point.with_name(".resume.99999999.tmp")):
+        half.mkdir(parents=True)
+        (half / "model.safetensors").write_bytes((point / "model.safetensors").read_bytes()[:100])
+    os.rename(point, point.with_name(".resume.99999999.old"))
+    assert train("sft", tmp_path / "parts") == whole
+    assert "goes on from step 3" in capfd.readouterr().err
+    assert os.listdir(tmp_path / "parts") == ["resume"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth",
+                                  "trainer_state.json"])  # fmt: skip
+def test_a_damaged_point_is_refused(train, tmp_path, name):
+    with pytest.raises(Killed):
+        train("sft", tmp_path, stop_after=2)
+    file = tmp_path / "resume" / name
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match="resume: cannot be read .*; delete it to begin anew"):
+        train("sft", tmp_path)
+
+
+def test_nothing_in_a_point_runs_code(train, tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "hacked"), "w"))
+
+    with pytest.raises(Killed):
+        train("sft", tmp_path, stop_after=2)
+    assert not list(tmp_path.rglob("*.bin"))
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        kept = (tmp_path / "resume" / name).read_bytes()
+        torch.save({"state": Attack()}, tmp_path / "resume" / name)
+        with pytest.raises(UserError, match="cannot be read"):
+            train("sft", tmp_path)
+        (tmp_path / "resume" / name).write_bytes(kept)
+    assert not (tmp_path / "hacked").exists()
