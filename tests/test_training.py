@@ -11,6 +11,7 @@ from minirlhf.models import load_policy, load_reward_model, load_tokenizer
 from minirlhf.params import parse_params
 from minirlhf.reward_model import train_reward_model
 from minirlhf.sft import train_sft
+from tests.conftest import SOAK
 
 PETS = ("cat", "dog", "cow", "hen", "pig", "fox", "bee")
 POSTS = [{"prompt": f"my {pet} left. TL;DR:", "completion": f" {pet} left."} for pet in PETS]
@@ -26,8 +27,8 @@ def train(tiny_models, settings):
     """Train a stage's model in `folder` (and stop after the resume point of a step); the weights' bytes and history."""
 
     def run(stage, folder, stop_after=None, **changes):
-        # Seven rows, four a step in two parts: five epochs, whose last batch is short.
-        steps = {"steps": 9, "batch_size": 4, "micro_batch_size": 2, "log_every": 1, "eval_every": 2}
+        # Seven rows, four a step in two parts: three epochs, whose last batch is short.
+        steps = {"steps": 6, "batch_size": 4, "micro_batch_size": 2, "log_every": 1, "eval_every": 2}
         settings[stage] |= steps | changes
         params = parse_params(json.dumps(settings), "params.yaml")
         torch.manual_seed(0)
@@ -55,8 +56,8 @@ def train(tiny_models, settings):
 @pytest.mark.parametrize("stage", ["sft", "reward"])
 def test_going_on_from_any_point_gives_the_same_bytes(train, stage, tmp_path, capfd):
     whole = train(stage, tmp_path / "whole")
-    assert [row["step"] for row in whole[1]] == list(range(1, 10))
-    for step in range(1, 9):
+    assert [row["step"] for row in whole[1]] == list(range(1, 7))
+    for step in range(1, 6) if SOAK else (2, 5):  # the end of an epoch, the middle of one
         folder = tmp_path / str(step)
         with pytest.raises(Killed):
             train(stage, folder, stop_after=step)
@@ -71,7 +72,7 @@ def test_points_come_at_logged_steps_only(train, tmp_path):
     with pytest.raises(Killed):
         train("sft", tmp_path / "parts", log_every=3, stop_after=3)
     assert train("sft", tmp_path / "parts", log_every=3) == whole
-    assert train("sft", tmp_path / "other", log_every=3, stop_after=5) == whole  # never stopped: there is no such point
+    assert train("sft", tmp_path / "other", log_every=3, stop_after=4) == whole  # not stopped: there is no such point
 
 
 def test_minutes_between_points(train, settings, tmp_path):
