@@ -1,5 +1,6 @@
-# make repro   set everything up and run the pipeline on the params in params.yaml
-# make test    pass the tests, in the same environment
+# make repro      set everything up and run the pipeline on the params in params.yaml
+# make reproduce  run it from scratch in a clone, and compare with what is committed
+# make test       pass the tests, in the same environment
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONPATH
 
-.PHONY: setup repro test soak lint docs clean
+.PHONY: setup repro reproduce test soak lint docs clean
 
 setup: $(VENV)/ready
 
@@ -22,6 +23,9 @@ $(VENV)/ready: requirements.lock pyproject.toml
 
 repro: setup
 	dvc repro
+
+reproduce: setup
+	minirlhf reproduce
 
 test: setup lint
 	python -m pytest

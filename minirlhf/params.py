@@ -18,6 +18,7 @@ from minirlhf.schema import check_keys, describe_error, narrow
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 EMBEDDED = "embedded"
 
 
@@ -167,11 +168,13 @@ class EvaluateParams(Section):
 class Params(Section):
     """Everything that `params.yaml` holds."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Seed
+    ppo_seed: Seed | None  # of PPO alone; null: seed
     threads: Count  # of the CPU: other counts give other last bits
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["fp32", "bf16"]
     resume_minutes: Annotated[float, Field(ge=0)]  # between resume points of sft, reward and ppo; changes no result
+    tensorboard: bool  # also write the curves for TensorBoard; changes no result
     data: DataParams
     model: ModelParams
     sft: SFTParams

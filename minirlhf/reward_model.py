@@ -10,7 +10,7 @@ from trl import RewardConfig, RewardTrainer
 from minirlhf.comparisons import group_comparisons
 from minirlhf.finite import FiniteTrainer
 from minirlhf.prompts import encode
-from minirlhf.training import fit
+from minirlhf.training import OnRow, fit
 
 if TYPE_CHECKING:
     from minirlhf.params import Params
@@ -81,12 +81,19 @@ def last_token_scores(model, input_ids: Tensor, lengths: Tensor) -> Tensor:
 
 
 def train_reward_model(
-    model, tokenizer, train: list[dict], validation: list[dict], params: "Params", folder: Path
+    model,
+    tokenizer,
+    train: list[dict],
+    validation: list[dict],
+    params: "Params",
+    folder: Path,
+    on_row: OnRow | None = None,
 ) -> list[dict]:
     """Train `model` (one label, on the policy's trunk) in place on rows of `prompt`, `chosen`, `rejected`.
 
     Args:
         folder: for resume points.
+        on_row: called with the history so far after each logged row.
 
     Returns:
         the history, a row a logged step: step, train_loss, eval_loss (nats a comparison), eval_accuracy.
@@ -109,5 +116,6 @@ def train_reward_model(
         stage="reward",
         columns={"loss": "train_loss", "eval_loss": "eval_loss", "eval_accuracy": "eval_accuracy"},
         folder=folder,
+        on_row=on_row,
         data_collator=collate_groups,
     )

@@ -9,7 +9,7 @@ from trl import SFTConfig, SFTTrainer
 from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.finite import FiniteTrainer
 from minirlhf.prompts import encode
-from minirlhf.training import fit
+from minirlhf.training import OnRow, fit
 
 if TYPE_CHECKING:
     from minirlhf.params import Params
@@ -52,12 +52,19 @@ class SummaryTrainer(FiniteTrainer, SFTTrainer):
 
 
 def train_sft(
-    model, tokenizer, train: list[dict], validation: list[dict], params: "Params", folder: Path
+    model,
+    tokenizer,
+    train: list[dict],
+    validation: list[dict],
+    params: "Params",
+    folder: Path,
+    on_row: OnRow | None = None,
 ) -> list[dict]:
     """Fine-tune `model` in place on rows of `prompt` and `completion`.
 
     Args:
         folder: for resume points.
+        on_row: called with the history so far after each logged row.
 
     Returns:
         the history, a row a logged step: step, train_loss and eval_loss (nats a summary token).
@@ -80,4 +87,5 @@ def train_sft(
         stage="sft",
         columns={"loss": "train_loss", "eval_loss": "eval_loss"},
         folder=folder,
+        on_row=on_row,
     )

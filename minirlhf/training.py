@@ -12,6 +12,7 @@ import pickle
 import shutil
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from minirlhf.params import Params, TrainParams
 
+OnRow = Callable[[list[dict]], None]
+
 
 def fit(
     trainer_class: "type[Trainer]",
@@ -42,6 +45,7 @@ def fit(
     stage: Literal["sft", "reward"],
     columns: dict[str, str],
     folder: Path,
+    on_row: OnRow | None = None,
     **options: Any,
 ) -> list[dict]:
     """Train `model` in place, from the resume point in `folder` if there is one.
@@ -51,6 +55,7 @@ def fit(
         stage: whose section of the params to follow.
         columns: the trainer's name of a figure -> its column in the history.
         folder: for resume points.
+        on_row: called with the history so far after each logged row.
         options: more arguments of the trainer.
 
     Returns:
@@ -63,7 +68,7 @@ def fit(
     from datasets import Dataset
 
     section, scratch = getattr(params, stage), folder / "writing"
-    callback = RunCallback(stage, folder / "resume", params.resume_minutes, columns)
+    callback = RunCallback(stage, folder / "resume", params.resume_minutes, columns, on_row)
     trainer = trainer_class(
         model=model,
         args=config_class(max_length=None, **_trainer_arguments(params, section, scratch)),
@@ -125,11 +130,14 @@ class RunCallback(TrainerCallback):
         desc: what the progress line calls the work.
         point: the folder that is to hold the newest resume point.
         minutes: between two of them; they wait for the next logged step.
-        columns: as in `fit`.
+        columns, on_row: as in `fit`.
     """
 
-    def __init__(self, desc: str, point: Path, minutes: float, columns: dict[str, str]):
-        self.desc, self.point, self.seconds, self.columns = desc, point, 60 * minutes, columns
+    def __init__(
+        self, desc: str, point: Path, minutes: float, columns: dict[str, str], on_row: OnRow | None = None
+    ):
+        self.desc, self.point, self.seconds = desc, point, 60 * minutes
+        self.columns, self.on_row = columns, on_row
         self.stepped = False  # until then a trainer reads its checkpoint
         self._shown: dict[str, float] = {}
 
@@ -151,6 +159,8 @@ class RunCallback(TrainerCallback):
 
     def on_log(self, args, state, control, logs: dict[str, float], **kwargs) -> None:
         self._shown.update({column: logs[name] for name, column in self.columns.items() if name in logs})
+        if self.on_row is not None and state.is_world_process_zero:
+            self.on_row(history(state.log_history, self.columns))
 
     def on_save(self, args, state, control, **kwargs) -> None:
         checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")

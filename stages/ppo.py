@@ -17,6 +17,7 @@ from minirlhf.files import read_jsonl, replace_folder, write_csv, write_json, wr
 from minirlhf.params import load_params
 from minirlhf.resume import resume_folder
 from minirlhf.stage import run, set_up
+from minirlhf.watch import live
 
 SUMMARY = ("reward", "kl", "length", "entropy", "ended")  # of the last update, in metrics/ppo.json
 
@@ -35,6 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = load_params(args.params)
     posts = {split: read_jsonl(args.posts / f"{split}.jsonl", ("prompt",)) for split in ("train", "validation")}
+    if params.ppo_seed is not None:  # here alone, so that the stages before it are not run again
+        params = params.model_copy(update={"seed": params.ppo_seed})
     prompts = {split: [row["prompt"] for row in rows] for split, rows in posts.items()}
 
     set_up(params)
@@ -48,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     # so that their tokenizers agree. Else it begins as the SFT model.
     trained_here = (args.reward / "config.json").exists()
     critic_init = str(args.reward) if params.ppo.critic == "separate" and trained_here else None
+    on_row = live("ppo", args.curves, args.metrics, params)
     with resume_folder("ppo", settings, (__file__, args.posts, args.sft, args.reward)) as folder:
         trainer = PPOTrainer(
             params.ppo,
@@ -62,6 +66,7 @@ def main(argv: list[str] | None = None) -> None:
             seed=params.seed,
             device=device,
             precision=params.precision,
+            callbacks=[lambda _: on_row(trainer.history)],
         )
         history = trainer.train()
         if not trainer.processes.is_main:

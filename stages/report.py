@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
 
     inputs = read_inputs(args.metrics, args.plots, args.summaries)
     found, checks = verdict.give_verdict(inputs), verdict.run_checks(inputs)
-    settings, versions = params.model_dump(mode="json"), installed()
+    settings, versions = params.model_dump(mode="json", exclude={"resume_minutes", "tensorboard"}), installed()
     sources = {name: read_json(args.sources / f"{name}.json") for name in SOURCES}
     texts = {
         args.tables: tables.markdown(inputs, checks, found.sentences),

@@ -20,9 +20,11 @@ from minirlhf.files import read_jsonl, read_object, replace_folder, write_csv, w
 from minirlhf.params import Params, load_params
 from minirlhf.resume import resume_folder, saved
 from minirlhf.stage import run, set_up
+from minirlhf.watch import live
 
 if TYPE_CHECKING:
     from minirlhf.rewards.model import RewardModel
+    from minirlhf.training import OnRow
 
 NORMALISING_POSTS = 500  # reference summaries that are to score 0 on average
 HELD_OUT_POSTS = 100  # of validation and test, for which candidates are compared too
@@ -67,7 +69,8 @@ def main(argv: list[str] | None = None) -> None:
         with replace_folder(args.output) as folder:
             if params.reward.pretrained is None:
                 rows = {split: given[split] + collected.get(split, []) for split in SPLITS}
-                history = train(args.sft, rows, params, folder, resume)
+                on_row = live("reward", args.curves, args.metrics, params)
+                history = train(args.sft, rows, params, folder, resume, on_row)
                 metrics["reward_train_loss"] = last_logged(history, "train_loss")
                 note: dict = {"format": "concat"}
             else:
@@ -155,7 +158,9 @@ def collect(
     return collected
 
 
-def train(sft: Path, rows: dict[str, list[dict]], params: Params, folder: Path, resume: Path) -> list[dict]:
+def train(
+    sft: Path, rows: dict[str, list[dict]], params: Params, folder: Path, resume: Path, on_row: "OnRow"
+) -> list[dict]:
     """Train a reward model from the SFT model, write it into `folder`, and return the history."""
     import torch
 
@@ -165,7 +170,7 @@ def train(sft: Path, rows: dict[str, list[dict]], params: Params, folder: Path, 
     torch.manual_seed(params.seed)  # of the new head
     model, tokenizer = models.new_reward_model(sft), models.load_tokenizer(sft)
     models.check_vocabulary(model, tokenizer, sft)
-    history = train_reward_model(model, tokenizer, rows["train"], rows["validation"], params, resume)
+    history = train_reward_model(model, tokenizer, rows["train"], rows["validation"], params, resume, on_row)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return history

@@ -15,6 +15,7 @@ from minirlhf.files import read_jsonl, read_object, write_csv, write_json
 from minirlhf.params import load_params
 from minirlhf.resume import resume_folder
 from minirlhf.stage import run, set_up
+from minirlhf.watch import live
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,8 +47,9 @@ def main(argv: list[str] | None = None) -> None:
     settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "model", "sft"})
     settings |= {"device": models.choose_device(params.device), "revision": revision}
     inputs = [__file__, args.posts] + [base] * Path(base).is_dir()
+    on_row = live("sft", args.curves, args.metrics, params)
     with resume_folder("sft", settings, inputs) as folder:
-        history = sft.train_sft(policy, tokenizer, train, validation, params, folder)
+        history = sft.train_sft(policy, tokenizer, train, validation, params, folder, on_row)
         summary = {
             "sft_train_loss": last_logged(history, "train_loss"),
             "sft_eval_loss": last_logged(history, "eval_loss"),

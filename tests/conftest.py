@@ -29,10 +29,12 @@ TRAIN = {
 }
 SETTINGS = {
     "seed": 1,
+    "ppo_seed": None,
     "threads": 1,
     "device": "cpu",
     "precision": "fp32",
     "resume_minutes": 0,
+    "tensorboard": False,
     "data": {
         "posts": "embedded",
         "posts_revision": None,
@@ -139,3 +141,12 @@ def tiny_models(tmp_path_factory, small_bpe):
         kind(config).save_pretrained(folder / name)
         small_bpe.save_pretrained(folder / name)
     return folder
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory):
+    """A committed copy of this checkout, run once on shrunken settings; and what `dvc repro` printed."""
+    from tests.pipelines import run_small_pipeline
+
+    folder = tmp_path_factory.mktemp("pipeline") / "clone"
+    return folder, run_small_pipeline(folder)

@@ -19,7 +19,7 @@ from minirlhf.files import write_json, write_jsonl
 from minirlhf.world import comparisons, posts
 from stages import ppo, reward, sft
 from tests.conftest import SOAK
-from tests.test_pipeline import ROOT, change, copy_checkout, dvc, git
+from tests.pipelines import ROOT, change, copy_checkout, dvc, git
 
 STAGES = {"sft": sft, "reward": reward, "ppo": ppo}
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

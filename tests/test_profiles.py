@@ -52,7 +52,7 @@ def test_unknown_and_invalid_profiles_are_refused(project):
     with pytest.raises(UserError, match=r"profile \.\./one: expected one of one, two"):
         use_profile("../one")
     (project / "profiles" / "two.yaml").write_text("seed: 1")
-    with pytest.raises(UserError, match="threads: missing"):
+    with pytest.raises(UserError, match="ppo_seed: missing"):
         use_profile("two")
     assert (project / "params.yaml").read_text() == before
 

@@ -53,6 +53,8 @@ PANELS = {
               "optimized.", results.rouge, "rouge"),
         Panel("slices", "On which posts", "Win rate by length of the post and by subreddit (number of posts).",
               results.slices, "slices", tall=True),
+        Panel("seeds", "Training seeds", "The judge's mean score of each training seed's SFT and PPO; below, the mean "
+              "over seeds with its 95% t interval.", results.seeds, "seeds", tall=True),
         Panel("sft_loss", "Supervised fine-tuning", "Loss on the tokens of the summaries.", training.sft_loss, "sft"),
         Panel("reward_loss", "Reward model", "Loss on comparisons.", training.reward_loss, "reward"),
         Panel("calibration", "Calibration of the reward model", "On the diagonal, it is as sure as it is right.",
@@ -94,6 +96,7 @@ FIGURES = {
     "win_rates": ("win_rates",),
     "slices": ("slices",),
     "lengths": ("post_lengths",),
+    "seeds": ("seeds",),
 }
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from minirlhf.errors import UserError
+from minirlhf.evaluation.seeds import COLUMNS as SEED_COLUMNS
+from minirlhf.evaluation.seeds import is_among
 from minirlhf.files import read_csv, read_json, read_jsonl
 
 Row = dict[str, Any]
@@ -31,6 +33,7 @@ COLUMNS = {
     "facts": ("fact", "system", "covered", "covered_low", "covered_high", "wrong", "wrong_low", "wrong_high"),
     "win_rates": ("decoding", "judge", "system", "against", "lengths", *INTERVAL),
     "slices": ("slice", "group", "posts", *INTERVAL),
+    "seeds": SEED_COLUMNS,
     "frontier": ("method", "point", "kl", *(n + e for n in ("proxy", "gold") for e in ("", "_low", "_high"))),
 }
 METRICS = ("prepare", "sft", "reward", "ppo", "evaluate")
@@ -100,6 +103,11 @@ class Inputs:
 def shorten(name: str) -> str:
     """A judge's name for where there is little room: the end of a path says more than its beginning."""
     return name if len(name) <= 32 else "..." + name[-29:]
+
+    @property
+    def among_seeds(self) -> bool:
+        """Whether this run is one of the training seeds in plots/seeds.csv, by its numbers."""
+        return is_among(self.metrics["evaluate"], self.plots["seeds"])
 
 
 def read_inputs(metrics: Path, plots: Path, summaries: Path) -> Inputs:

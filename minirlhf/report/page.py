@@ -36,7 +36,8 @@ def write_page(
     bodies = {
         "results": _panels(inputs, "scores", "win_rates") + tables.measures_table(inputs).html()
         + _details("Every win rate", tables.win_rate_table(inputs).html())
-        + _details("Greedy decoding", tables.greedy_table(inputs).html()),
+        + _details("Greedy decoding", tables.greedy_table(inputs).html())
+        + _seeds(inputs),
         "price": _panels(inputs, "frontier_gold", "frontier_proxy"),
         "changes": _panels(inputs, "facts", "gold_parts", "reward_distribution", "length_distribution", "rouge",
                            "slices"),
@@ -127,6 +128,16 @@ def _checks(checks: list[Check]) -> str:
     return shown + _details(count, f'<ul class="passed">{items(passed)}</ul>')
 
 
+def _seeds(inputs: Inputs) -> str:
+    """What other training seeds gave, where `minirlhf seeds` has run them."""
+    rows = inputs.plots["seeds"]
+    if not rows:
+        return ""
+    table = tables.seeds_table(rows)
+    note = escape(tables.seeds_note(inputs))
+    return f"<h3>{escape(table.title)}</h3><p>{note}</p>" + _panels(inputs, "seeds") + table.html()
+
+
 def _examples(inputs: Inputs) -> str:
     rows = [row for row in inputs.summaries if row["shown"]]
     rows.sort(key=lambda row: (list(KINDS).index(row["shown"]), -abs(row["gain"]) if row["shown"] != "sample" else 0))
@@ -197,7 +208,9 @@ def _method(inputs: Inputs, settings: dict[str, Any], versions: dict[str, str]) 
         "(Wilson's for the reward model's probes). "
         "The length-controlled win rate is that of a logistic regression at equal lengths (Dubois et al. 2024). KL is "
         "the mean log ratio of PPO's own samples. Best-of-n uses the unbiased estimator over one set of samples; its "
-        "KL is ln n - (n - 1) / n. One training seed: the intervals do not cover the variance between seeds.</p>"
+        "KL is ln n - (n - 1) / n. One training seed: the intervals do not cover the variance between seeds"
+        + (", which the table of training seeds shows" if inputs.among_seeds else "")
+        + ".</p>"
         + _details("Settings", f'<div class="scroll"><table class="settings"><tbody>{rows}</tbody></table></div>')
         + _details("Versions", f'<div class="scroll"><table class="settings"><tbody>{installed}</tbody></table></div>')
     )

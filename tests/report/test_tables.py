@@ -6,6 +6,8 @@ from minirlhf.report.tables import (
     measures_table,
     probe_table,
     reward_table,
+    seeds_note,
+    seeds_table,
     win_rate_table,
 )
 from minirlhf.report.verdict import run_checks
@@ -50,3 +52,15 @@ def test_what_is_not_known_has_no_row(real):
     inputs = read_inputs(real / "metrics", real / "plots", real / "results" / "summaries.jsonl")
     assert not any("gold" in text for text, _ in reward_table(inputs).rows)
     assert "## Probes" not in markdown(inputs, run_checks(inputs), ("One.", "Two."))
+def test_seeds_are_shown_with_the_interval_over_them_and_whether_this_run_is_one(inputs):
+    rows = inputs.plots["seeds"]
+    first, second, mean = seeds_table(rows).rows
+    assert (first[0], second[0], mean[0]) == ("1", "2", "mean")
+    # Two runs 0.1 apart: s = 0.1 / sqrt(2), so the half width is 12.706 x 0.05.
+    middle = rows[0]["kl"] + 0.05
+    assert mean[4] == f"{middle:.2f} ({middle - 0.6353:.2f} to {middle + 0.6353:.2f})"
+    assert "none of them" not in seeds_note(inputs)
+    del rows[0]
+    assert "none of them" in seeds_note(inputs) and len(seeds_table(rows).rows) == 1
+    rows.clear()
+    assert "Training seeds" not in markdown(inputs, run_checks(inputs), ())

@@ -1,0 +1,156 @@
+"""Experiments and sharing, as the documents describe them: dvc and minirlhf in fresh clones of a small pipeline."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from ruamel.yaml import YAML
+
+from minirlhf.files import read_csv, read_json
+from tests.conftest import SOAK
+from tests.pipelines import change, dvc, fresh_clone, git, ran
+
+KL = ["0.1", "0.2", "0.3", "0.4", "0.5"] if SOAK else ["0.2", "0.4"]
+
+
+def minirlhf(folder, *command, fails=False):
+    """Run the minirlhf command there, as itself; returns what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-m", "minirlhf", *command]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == (1 if fails else 0), done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def shown(printed):
+    """The rows of `dvc exp show --csv`, by experiment."""
+    return {row["Experiment"] or row["rev"]: row for row in csv.DictReader(io.StringIO(printed))}
+
+
+@pytest.fixture(scope="module")
+def sweep(clone, tmp_path_factory):
+    """A fresh clone on the same cache, after a queued grid of PPO settings; and its experiments' logs, by name."""
+    source, _ = clone
+    cache = f"[cache]\n    dir = {source}/.dvc/cache\n"
+    folder = fresh_clone(source, tmp_path_factory.mktemp("sweep") / "clone", cache)
+    dvc(folder, "exp", "run", "--queue", "-n", "grid", "-S", f"ppo.kl_coef={','.join(KL)}")
+    dvc(folder, "exp", "run", "--run-all")
+    names = [f"grid-{number}" for number in range(1, len(KL) + 1)]
+    return folder, {name: dvc(folder, "queue", "logs", name) for name in names}
+
+
+def test_a_sweep_of_ppo_settings_trains_sft_and_reward_once(clone, sweep):
+    _, logs = sweep
+    for log in logs.values():
+        assert ran(log) == ["source", "ppo", "evaluate", "report"]
+    everything = ran(clone[1]) + [stage for log in logs.values() for stage in ran(log)]
+    assert (everything.count("sft"), everything.count("reward"), everything.count("ppo")) == (1, 1, 1 + len(KL))
+
+
+def test_experiments_are_shown_and_compared(sweep):
+    folder, logs = sweep
+    rows = shown(dvc(folder, "exp", "show", "--csv"))
+    for name, kl in zip(logs, KL, strict=True):
+        assert rows[name]["ppo.kl_coef"] == kl
+    documented = {"ppo.gold", "sft.gold", "kl", "win_rate.ppo_vs_sft.value", "seed", "reward_accuracy", "sft_eval_loss"}
+    assert documented <= rows["grid-1"].keys()
+    assert "ppo.kl_coef" in dvc(folder, "exp", "diff", "grid-1", "grid-2", "--md")
+    dvc(folder, "plots", "diff", "grid-1", "grid-2")
+    page = (folder / "dvc_plots" / "index.html").read_text()
+    assert "grid-1" in page and "grid-2" in page and "vegaEmbed(" in page
+
+
+def test_an_experiment_is_kept_or_dropped_and_going_back_computes_nothing(sweep):
+    folder, logs = sweep
+    before, settings = (folder / "dvc.lock").read_bytes(), (folder / "params.yaml").read_text()
+    dvc(folder, "exp", "apply", "grid-2")
+    assert YAML(typ="safe").load(folder / "params.yaml")["ppo"]["kl_coef"] == float(KL[1])
+    assert KL[1] in dvc(folder, "params", "diff")
+    dvc(folder, "exp", "branch", "grid-2", "kept")
+    git(folder, "rev-parse", "--verify", "refs/heads/kept")
+    (folder / "params.yaml").write_text(settings)
+    assert ran(dvc(folder, "repro")) == ["source"]
+    assert (folder / "dvc.lock").read_bytes() == before
+    dvc(folder, "exp", "remove", "grid-2")
+    left = dvc(folder, "exp", "list")
+    assert "grid-1" in left and "grid-2" not in left
+    git(folder, "checkout", "--", ".")
+
+
+def test_seeds_run_what_is_missing_and_leave_out_what_differs_in_more(sweep):
+    folder, _ = sweep
+    printed = minirlhf(folder, "seeds", "1", "2", "--from", "ppo")
+    assert ran(printed)[-3:] == ["ppo", "evaluate", "report"] and "sft" not in ran(printed)
+    assert "left out: grid-1: ppo.kl_coef is 0.2, here 0.05" in printed or SOAK
+    rows = read_csv(folder / "plots" / "seeds.csv")
+    assert [row["seed"] for row in rows] == [1, 2]
+    assert rows[0]["ppo_score"] == read_json(folder / "metrics" / "evaluate.json")["ppo"]["gold"]
+    assert rows[0]["sft_score"] == rows[1]["sft_score"] and rows[0]["ppo_score"] != rows[1]["ppo_score"]
+    mean = read_json(folder / "metrics" / "seeds.json")["seeds"]["ppo_score"]["value"]
+    assert mean == pytest.approx((rows[0]["ppo_score"] + rows[1]["ppo_score"]) / 2, rel=1e-5)
+    assert (folder / "plots" / "images" / "seeds.png").exists()
+    assert "Training seeds" in (folder / "results" / "report.html").read_text()
+
+    printed = minirlhf(folder, "seeds", "1", "9", "--from", "ppo", "--collect", fails=True)
+    assert "error: ppo_seed 9: no such run" in printed and ran(printed) == []
+    git(folder, "checkout", "--", ".")
+
+
+def test_results_travel_through_a_shared_folder(clone, tmp_path):
+    source, _ = clone
+    remote = f"[core]\n    remote = store\n['remote \"store\"']\n    url = {tmp_path}/store\n"
+    (source / ".dvc" / "config.local").write_text(remote)
+    dvc(source, "push")
+    (source / ".dvc" / "config.local").unlink()
+    whole = fresh_clone(source, tmp_path / "whole", remote)
+    dvc(whole, "pull")
+    assert ran(dvc(whole, "repro")) == ["source"]
+    assert (whole / "models" / "ppo" / "model.safetensors").exists()
+
+    # Without a pull: a change in evaluate fetches what evaluate reads, and nothing else.
+    part = fresh_clone(source, tmp_path / "part", remote)
+    change(part, {"evaluate": {"bootstrap": 60}})
+    assert ran(dvc(part, "repro", "--pull", "--allow-missing")) == ["source", "evaluate", "report"]
+    assert (part / "models" / "ppo").exists()
+    assert not (part / "data" / "prepared" / "comparisons").exists() and not (part / "data" / "collected").exists()
+
+
+@pytest.mark.skipif(not SOAK, reason="runs the pipeline once more")
+def test_reproduce_gives_the_same_bytes_and_notes_the_machine(clone, tmp_path):
+    folder = fresh_clone(clone[0], tmp_path / "clone", "")
+    assert "are the same bytes as committed, on this machine" in minirlhf(folder, "reproduce", "--record")
+    assert json.loads((folder / "machine.json").read_text())["threads"] == "2"
+    git(folder, "add", "-A")
+    metrics = json.loads((folder / "metrics" / "evaluate.json").read_text())
+    metrics["ppo"]["gold"] += 0.01
+    (folder / "metrics" / "evaluate.json").write_text(json.dumps(metrics))
+    git(folder, "commit", "-qam", "a result that nobody computed")
+    printed = minirlhf(folder, "reproduce", fails=True)
+    assert "not reproduced, on the kind of machine that made them: metrics/evaluate.json differ" in printed
+
+
+@pytest.mark.skipif(not SOAK, reason="trains for a while, to be watched")
+def test_a_running_stage_can_be_watched(clone, tmp_path):
+    source, _ = clone
+    folder = fresh_clone(source, tmp_path / "clone", f"[cache]\n    dir = {source}/.dvc/cache\n")
+    change(folder, {"ppo": {"episodes": 800}})
+    command = [sys.executable, "-m", "dvc", "repro", "ppo"]
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+    with subprocess.Popen(command, cwd=folder, env={**os.environ, "PATH": path}) as running:
+        lines = []
+        while running.poll() is None and len(lines) < 5:
+            file = folder / "plots" / "ppo.csv"
+            lines = file.read_text().splitlines() if file.exists() else []
+        printed = minirlhf(folder, "watch")
+        dvc(folder, "plots", "show", "plots/ppo.csv")
+        metrics = dvc(folder, "metrics", "show")
+        assert running.poll() is None, "the stage ended before it was looked at"
+        assert "plots/ppo.csv" in printed and "reward" in printed and "ppo_update" in metrics
+        assert (folder / "dvc_plots" / "index.html").read_text().count("vegaEmbed(") >= 1
+        assert running.wait() == 0
+    assert len(read_csv(folder / "plots" / "ppo.csv")) == 101
+    assert "ppo_update" not in read_json(folder / "metrics" / "ppo.json")
