@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from minirlhf import watch
 from minirlhf.errors import UserError
 from minirlhf.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.world import comparisons, posts
@@ -130,6 +131,38 @@ def test_a_pretrained_reward_model_is_named_not_copied_and_serves_ppo(prepared, 
     assert read_json("metrics/ppo.json")["ppo_stopped"] is None
     assert {path.suffix for path in (prepared / "models/ppo").iterdir()} <= {".safetensors", ".json"}
     assert list((prepared / ".resume/ppo").iterdir()) == []
+
+
+def test_a_stage_can_be_watched_while_it_trains_and_ends_with_the_same_bytes(prepared, tiny_models, monkeypatch):
+    written = {"sft": [], "ppo": []}
+
+    def outputs(stage):
+        return [(prepared / name).read_bytes() for name in (f"plots/{stage}.csv", f"metrics/{stage}.json")]
+
+    for interval in (1e9, 0.0):  # once, at the first row; at every row
+        monkeypatch.setattr(watch, "INTERVAL", interval)
+        monkeypatch.setattr(watch, "write_csv", lambda path, rows: written[path.stem].append(len(rows)))
+        sft.main([])
+        ppo.main(["--sft", "models/sft", "--reward", str(tiny_models / "reward")])
+        if interval:
+            assert written == {"sft": [1], "ppo": [1]}
+            first = outputs("sft"), outputs("ppo")
+    # SFT logs a step's training loss first and its validation loss after it, both in one row.
+    assert written == {"sft": [1, 1, 1, 2, 2], "ppo": [1, 1, 2, 3]}
+    assert (outputs("sft"), outputs("ppo")) == first
+
+
+def test_a_seed_of_ppo_alone_is_as_good_as_the_seed_to_it(prepared, tiny_models):
+    models = ["--sft", str(tiny_models / "sft"), "--reward", str(tiny_models / "reward")]
+    ppo.main(models)
+    first = read_csv("plots/ppo.csv")
+    settings = read_json("params.yaml")
+    write_json("params.yaml", settings | {"ppo_seed": 5})
+    ppo.main(models)
+    other = read_csv("plots/ppo.csv")
+    write_json("params.yaml", settings | {"seed": 5})
+    ppo.main(models)
+    assert read_csv("plots/ppo.csv") == other != first
 
 
 @pytest.mark.parametrize("stage", ["source", "prepare", "sft", "reward", "ppo", "evaluate", "report"])
