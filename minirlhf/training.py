@@ -28,7 +28,7 @@ from minirlhf.resume import goes_on, saved
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
-    from minirlhf.params import Params, TrainParams
+    from minirlhf.params import BaselineParams, Params, TrainParams
 
 OnRow = Callable[[list[dict]], None]
 
@@ -78,8 +78,7 @@ def fit(
         callbacks=[callback, FiniteCallback()],
         **options,
     )
-    for printer in (PrinterCallback, ProgressCallback):  # ours shows progress
-        trainer.remove_callback(printer)
+    quieten(trainer)
     point = callback.point
     with writing(folder):
         recover(point)
@@ -95,25 +94,39 @@ def fit(
     return history(trainer.state.log_history, columns)
 
 
+def quieten(trainer: "Trainer") -> None:
+    """Remove the printers that a trainer brings along: RunCallback shows progress."""
+    for printer in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(printer)
+
+
 def _trainer_arguments(params: "Params", section: "TrainParams", folder: Path) -> dict[str, Any]:
     """Arguments of TRL's SFTConfig and RewardConfig that follow from a stage's params."""
-    # TRL sets the old name of a setting that transformers 6 will rename; a user can do nothing about it.
-    warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
     return {
-        "output_dir": str(folder),
+        **run_arguments(params, section, folder),
         "max_steps": section.steps,
-        "per_device_train_batch_size": section.micro_batch_size,
         "per_device_eval_batch_size": section.micro_batch_size,
-        "gradient_accumulation_steps": section.batch_size // section.micro_batch_size,
-        "learning_rate": section.learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_steps": section.warmup_steps,
         "logging_steps": section.log_every,
-        "logging_nan_inf_filter": False,  # a loss that is not finite is an error, not to be averaged away
         "eval_strategy": "steps",
         "eval_steps": section.eval_every,
-        "save_strategy": "no",  # RunCallback says when
         "gradient_checkpointing": section.gradient_checkpointing,
+    }
+
+
+def run_arguments(params: "Params", section: "TrainParams | BaselineParams", folder: str | Path) -> dict[str, Any]:
+    """Arguments that every one of TRL's configs takes here: batches, learning rate, arithmetic, silence."""
+    # TRL uses the old names of a setting that transformers 6 will rename; a user can do nothing about it.
+    warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing` is deprecated", category=FutureWarning)
+    return {
+        "output_dir": str(folder),
+        "per_device_train_batch_size": section.micro_batch_size,
+        "gradient_accumulation_steps": section.batch_size // section.micro_batch_size,
+        "learning_rate": section.learning_rate,
+        "logging_nan_inf_filter": False,  # a loss that is not finite is an error, not to be averaged away
+        "save_strategy": "no",  # RunCallback says when
+        "gradient_checkpointing": False,
         "use_cpu": params.device == "cpu",
         "bf16": params.precision == "bf16",
         "seed": params.seed,

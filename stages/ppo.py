@@ -1,7 +1,7 @@
-"""PPO: align the SFT model with the reward model, held to the SFT model by a KL penalty.
+"""Align the SFT model: by PPO with the reward model, or by one of the baselines, as `algorithm` in the params says.
 
-In:  prepared posts (their prompts only), the SFT model, the reward model.
-Out: models/ppo (the policy and its tokenizer), models/snapshots (policies on the way, if ppo.snapshot_every),
+In:  prepared posts (their prompts only), the SFT model, the reward model; for DPO the comparisons, given and collected.
+Out: models/ppo (the policy and its tokenizer), models/snapshots (PPO's policies on the way, if ppo.snapshot_every),
      metrics/ppo.json, plots/ppo.csv (a row an update), results/ppo_samples.jsonl (summaries while it trained).
 """
 
@@ -14,12 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from minirlhf.errors import printable
 from minirlhf.files import read_jsonl, replace_folder, write_csv, write_json, write_jsonl
-from minirlhf.params import load_params
+from minirlhf.params import Params, load_params
 from minirlhf.resume import resume_folder
 from minirlhf.stage import run, set_up
 from minirlhf.watch import live
 
-SUMMARY = ("reward", "kl", "length", "entropy", "ended")  # of the last update, in metrics/ppo.json
+SUMMARY = ("reward", "kl", "length", "entropy", "ended")  # at the end, in metrics/ppo.json
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,6 +28,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--posts", type=Path, default=Path("data/prepared/posts"), help="folder of prepared posts")
     parser.add_argument("--sft", type=Path, default=Path("models/sft"), help="folder of the SFT model")
     parser.add_argument("--reward", type=Path, default=Path("models/reward"), help="folder of the reward model")
+    parser.add_argument("--comparisons", type=Path, default=Path("data/prepared/comparisons"))
+    parser.add_argument("--collected", type=Path, default=Path("data/collected"), help="comparisons of SFT's summaries")
     parser.add_argument("--output", type=Path, default=Path("models/ppo"))
     parser.add_argument("--snapshots", type=Path, default=Path("models/snapshots"))
     parser.add_argument("--metrics", type=Path, default=Path("metrics/ppo.json"))
@@ -42,10 +44,19 @@ def main(argv: list[str] | None = None) -> None:
 
     set_up(params)
     from minirlhf import models
-    from minirlhf.ppo.trainer import PPOTrainer
     from minirlhf.rewards.model import RewardModel
 
     device = models.choose_device(params.device)
+    reward = RewardModel.load(args.reward, device=device, precision=params.precision)
+    by = align_by_ppo if params.algorithm == "ppo" else align_by_baseline
+    by(args, params, prompts, reward, device)
+
+
+def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> None:
+    """Train and deliver by the project's PPO."""
+    from minirlhf import models
+    from minirlhf.ppo.trainer import PPOTrainer
+
     settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "ppo"}) | {"device": device}
     # A separate critic begins as the reward model (Huang et al. 2024) where that was trained here, from the SFT model,
     # so that their tokenizers agree. Else it begins as the SFT model.
@@ -57,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
             params.ppo,
             policy=models.load_policy(args.sft),
             tokenizer=models.load_tokenizer(args.sft),
-            reward=RewardModel.load(args.reward, device=device, precision=params.precision),
+            reward=reward,
             prompts=prompts["train"],
             eval_prompts=prompts["validation"],
             critic_init=critic_init,
@@ -77,10 +88,31 @@ def main(argv: list[str] | None = None) -> None:
         with replace_folder(args.snapshots) as new:
             if (folder / "snapshots").exists():
                 shutil.copytree(folder / "snapshots", new, dirs_exist_ok=True)
-        write_csv(args.curves, history)
-        write_jsonl(args.samples, trainer.samples)
-        last = history[-1]
-        write_json(args.metrics, {f"ppo_{name}": last[name] for name in SUMMARY} | {"ppo_stopped": trainer.stopped})
+        write(args, "ppo", history, trainer.samples, trainer.stopped)
+
+
+def align_by_baseline(args, params: Params, prompts: dict, reward, device: str) -> None:
+    """The same by RLOO, GRPO or DPO. They keep no snapshots, and never stop early."""
+    from minirlhf import models
+    from minirlhf.baselines.align import align
+
+    files = [folder / "train.jsonl" for folder in (args.comparisons, args.collected)]
+    comparisons = [row for file in files if file.exists() for row in read_jsonl(file)]  # none may have been collected
+    found = align(args.sft, reward, prompts, comparisons, params, device)
+    models.save_model(args.output, found.policy, found.tokenizer)
+    with replace_folder(args.snapshots):
+        pass  # DVC expects the folder
+    write(args, params.algorithm, found.history, found.samples, None)
+
+
+def write(args, algorithm: str, history: list[dict], samples: list[dict], stopped: str | None) -> None:
+    """The curves, the samples, and what was reached at the end."""
+    write_csv(args.curves, history)
+    write_jsonl(args.samples, samples)
+    last = history[-1]
+    # DPO samples nothing while it trains: what it reaches is then known on held-out prompts only.
+    reached = {f"ppo_{name}": last[f"eval_{name}"] if last[name] is None else last[name] for name in SUMMARY}
+    write_json(args.metrics, {"algorithm": algorithm, **reached, "ppo_stopped": stopped})
 
 
 if __name__ == "__main__":

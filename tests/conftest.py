@@ -27,6 +27,7 @@ TRAIN = {
     "eval_every": 2,
     "gradient_checkpointing": False,
 }
+BASELINE = {"episodes": 16, "batch_size": 8, "micro_batch_size": 4, "beta": 0.05, "learning_rate": 5e-4}
 SETTINGS = {
     "seed": 1,
     "ppo_seed": None,
@@ -59,6 +60,10 @@ SETTINGS = {
         "candidate_temperature": 1.0,
         **TRAIN,
     },
+    "algorithm": "ppo",
+    "rloo": {**BASELINE, "num_generations": 2, "num_iterations": 1},
+    "grpo": {**BASELINE, "num_generations": 2, "num_iterations": 1},
+    "dpo": BASELINE,
     "evaluate": {"batch_size": 8, "bootstrap": 100, "judge": None, "best_of_n": 4, "frontier_posts": 8},
 }
 

@@ -220,7 +220,8 @@ def evaluate(posts: list[dict], params: "Params", sft: Path, ppo: Path, reward: 
         verdicts=evaluator.compare(sampled),
         frontier=evaluator.best_of_n_rows(before) + path_of_ppo(evaluator, before, sampled, snapshots),
     )
-    return put_together(measured, evaluator.judges, Bootstrap(params.seed, params.evaluate.bootstrap), params.seed)
+    bootstrap = Bootstrap(params.seed, params.evaluate.bootstrap)
+    return put_together(measured, evaluator.judges, bootstrap, params.seed, params.algorithm.upper())
 
 
 def load_reward(name: str | Path, params: "Params", device: str, **options) -> RewardFunction:
@@ -245,7 +246,7 @@ def load_judge(params: "Params", device: str) -> RewardFunction | PairwiseJudge 
 
 def path_of_ppo(evaluator: Evaluator, sft: TrunkAndHead, sampled: dict[str, Summaries], snapshots: Path) -> list[dict]:
     """Points from the SFT policy over PPO's snapshots, in order, to the policy delivered."""
-    count, episodes = evaluator.frontier_count, evaluator.params.ppo.episodes
+    count, episodes = evaluator.frontier_count, evaluator.params.aligner.episodes
     rows = [evaluator.policy_row(0, sampled["sft"].first(count), sft)]
     for point, folder in sorted(numbered_folders(snapshots).items()):
         if point < episodes:

@@ -46,13 +46,16 @@ class Findings:
     page: str
 
 
-def put_together(measured: Measured, judges: dict[str, str], bootstrap: Bootstrap, seed: int) -> Findings:
+def put_together(
+    measured: Measured, judges: dict[str, str], bootstrap: Bootstrap, seed: int, algorithm: str = "PPO"
+) -> Findings:
     """Numbers and rows from what was measured.
 
     Args:
         judges: who judges, the deciding one first, with their names for readers. Each is a measure, but for one that
             compares, whose verdicts are among what was measured.
         seed: of the posts that are shown.
+        algorithm: the name for readers of what aligned the policy "ppo".
     """
     decisive, judge_name = next(iter(judges.items()))
     sampled, greedy = measured.measures["sampled"], measured.measures["greedy"]
@@ -76,7 +79,7 @@ def put_together(measured: Measured, judges: dict[str, str], bootstrap: Bootstra
         metrics=_metrics(measured, win_rate, scoring, bootstrap),
         plots=_plots(measured, wins, decided["ppo", "sft"], bootstrap),
         summaries=rows,
-        page=results.summaries_page(rows, scoring, judges[scoring], judge_name),
+        page=results.summaries_page(rows, scoring, judges[scoring], judge_name, algorithm),
     )
 
 

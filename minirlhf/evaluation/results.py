@@ -16,10 +16,9 @@ from minirlhf.evaluation.winrate import win_rates
 HEADLINE = ("reward", *ROUGE, "length", "ended", "gold", "judge")
 HEADINGS = {
     "sample": "Drawn at random",
-    "gain": "Largest gains of PPO over SFT",
-    "loss": "Largest losses of PPO against SFT",
+    "gain": "Largest gains of {} over SFT",
+    "loss": "Largest losses of {} against SFT",
 }
-NAMES = {"reference": "author", "sft": "SFT", "ppo": "PPO"}
 
 
 def system_metrics(found: dict[str, Estimate]) -> dict:
@@ -86,17 +85,19 @@ def summary_rows(
     return rows
 
 
-def summaries_page(rows: list[dict], scoring: str, score_name: str, judge_name: str) -> str:
+def summaries_page(rows: list[dict], scoring: str, score_name: str, judge_name: str, algorithm: str) -> str:
     """The shown summaries as Markdown: the post, then a table of its summaries and their scores.
 
     Args:
         scoring: the measure shown first, called `score_name`.
         judge_name: who decided which gains and losses are the largest.
+        algorithm: the name for readers of what aligned the policy "ppo".
     """
+    names = {"reference": "author", "sft": "SFT", "ppo": algorithm}
     columns = [scoring] + [name for name in ("reward", "length") if name != scoring]
     titles = {"reward": "reward", "length": "tokens", scoring: score_name}
     lines = [
-        "# Summaries before and after PPO",
+        f"# Summaries before and after {algorithm}",
         "",
         f"Of {len(rows)} held-out posts. Gains and losses are by this judge: {judge_name}. "
         "Summaries were sampled at the training temperature. All of them: `summaries.jsonl`.",
@@ -111,7 +112,7 @@ def summaries_page(rows: list[dict], scoring: str, score_name: str, judge_name: 
             lines += ["", *("> " + _escaped(line) for line in post if line.strip()), ""]
             lines += ["| | summary | " + " | ".join(titles[name] for name in columns) + " |"]
             lines += ["| --- | --- |" + " ---: |" * len(columns)]
-            for system, name in NAMES.items():
+            for system, name in names.items():
                 cells = [f"{row[system][column]:.4g}" for column in columns]
                 lines += [f"| {name} | {_escaped(row[system]['summary'])} | " + " | ".join(cells) + " |"]
     return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""What PPO is compared with: RLOO, GRPO and DPO by TRL's trainers, on the same models, prompts and rewards."""

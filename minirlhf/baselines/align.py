@@ -1,0 +1,154 @@
+"""Align the SFT model by RLOO, GRPO or DPO, and say what happened in the columns in which PPO says it."""
+
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from minirlhf.baselines import dpo, online
+from minirlhf.causal_lm import TrunkAndHead, check_fits
+from minirlhf.errors import UserError
+from minirlhf.evaluation.systems import log_probabilities, sample
+from minirlhf.finite import FiniteCallback
+from minirlhf.models import load_policy, load_tokenizer
+from minirlhf.prompts import encode_all
+from minirlhf.rewards.text import RewardFunction, call_reward
+from minirlhf.training import RunCallback, history, quieten
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from minirlhf.params import Params
+
+Row = dict[str, Any]
+NEVER = math.inf  # minutes between resume points: baselines begin again after a kill
+SAMPLES = 4  # responses kept of each evaluation, as PPO keeps
+# What PPO's history has and these may not: they have no critic, and DPO samples no responses.
+EMPTY = dict.fromkeys(
+    (
+        *("reward", "kl", "length", "ended", "entropy", "policy_loss", "value_loss"),
+        *("clip_fraction", "explained_variance", "policy_grad_norm"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A policy, its history (a row an update; the columns of plots/ppo.csv) and samples from before and after."""
+
+    policy: nn.Module
+    tokenizer: "PreTrainedTokenizerBase"
+    history: list[Row]
+    samples: list[Row]
+
+
+def align(
+    sft: str | Path,
+    reward: RewardFunction,
+    prompts: dict[str, list[str]],
+    comparisons: list[Row],
+    params: "Params",
+    device: str,
+) -> Aligned:
+    """Train a copy of the SFT model by `params.algorithm`; the SFT model itself is the reference.
+
+    Args:
+        sft: folder of the SFT model.
+        prompts: by split: "train", and "validation", on which the policy is evaluated before and after.
+        comparisons: of the train split; DPO learns from them and from nothing else.
+
+    Raises:
+        UserError: too few prompts or comparisons for one batch, several processes, prompts too long for the model, or a
+            reward function that fails.
+    """
+    section, tokenizer = params.aligner, load_tokenizer(sft)
+    policy, reference = load_policy(sft), load_policy(sft).to(device).eval().requires_grad_(False)
+    longest = max(len(ids) for ids in encode_all(tokenizer, prompts["train"] + prompts["validation"]))
+    check_fits(TrunkAndHead(policy), longest, params.ppo.max_new_tokens)
+    _check_enough(params, len(prompts["train"]), len(comparisons))
+
+    def evaluate(update: int) -> tuple[Row, list[Row]]:
+        return evaluate_policy(policy, reference, tokenizer, reward, prompts["validation"], params, update)
+
+    with tempfile.TemporaryDirectory() as folder:
+        if params.algorithm == "dpo":
+            trainer = dpo.make_trainer(policy, reference, tokenizer, comparisons, params, folder)
+            columns = dpo.COLUMNS
+        else:
+            trainer = online.make_trainer(policy, tokenizer, reward, prompts["train"], params, folder)
+            columns = online.COLUMNS
+        if trainer.accelerator.num_processes > 1:
+            raise UserError(f"algorithm: {params.algorithm} trains in one process here; only ppo in several")
+        before, first_samples = evaluate(0)
+        quieten(trainer)
+        trainer.add_callback(RunCallback(params.algorithm, Path(folder, "resume"), NEVER, columns))
+        trainer.add_callback(FiniteCallback())
+        trainer.train()
+    after, last_samples = evaluate(section.updates)
+
+    rows = [{"update": 0, "episodes": 0, **EMPTY, **before}]
+    for update, row in enumerate(history(trainer.state.log_history, columns), start=1):
+        del row["step"]  # an optimizer step, of which an update may take several
+        row = row if params.algorithm == "dpo" else online.kl_per_response(row)
+        rows.append({"update": update, "episodes": update * section.batch_size, **EMPTY, **row})
+    rows[-1] |= after
+    return Aligned(policy, tokenizer, rows, first_samples + last_samples)
+
+
+def evaluate_policy(
+    policy: nn.Module,
+    reference: nn.Module,
+    tokenizer: "PreTrainedTokenizerBase",
+    reward: RewardFunction,
+    prompts: list[str],
+    params: "Params",
+    update: int,
+) -> tuple[Row, list[Row]]:
+    """Sample a response to each of B held-out prompts, with the random numbers of PPO's own evaluations.
+
+    Returns means (eval_reward; eval_kl in nats a response; eval_length in tokens; eval_ended, a share; eval_entropy in
+    nats a token), and the first few responses.
+    """
+    size, temperature = params.aligner.micro_batch_size, params.ppo.temperature
+    with torch.autocast(policy.device.type, dtype=torch.bfloat16, enabled=params.precision == "bf16"):
+        drawn = sample(
+            policy,
+            tokenizer,
+            prompts,
+            temperature=temperature,
+            max_new_tokens=params.ppo.max_new_tokens,
+            seed=-1 - params.seed,
+            first_episode=0,
+            batch_size=size,
+        )
+        prompt_ids = encode_all(tokenizer, prompts)
+        kl = drawn.logprobs - log_probabilities(reference, prompt_ids, drawn.token_ids, temperature, size)
+    scores = call_reward(reward, prompts, drawn.texts, drawn.ended.tolist(), drawn.token_ids)
+    scores = [sum(score) if isinstance(score, list) else score for score in scores]
+    statistics = {
+        "eval_reward": sum(scores) / len(scores),
+        "eval_kl": float(kl.mean()),
+        "eval_length": float(drawn.lengths.mean()),
+        "eval_ended": float(drawn.ended.mean()),
+        "eval_entropy": float(-drawn.logprobs.sum() / drawn.lengths.sum()),
+    }
+    samples = [
+        {"update": update, "prompt": prompt, "response": text, "reward": round(score, 6), "ended": bool(ended)}
+        for prompt, text, score, ended in zip(prompts, drawn.texts, scores, drawn.ended, strict=True)
+    ]
+    return {name: round(value, 6) for name, value in statistics.items()}, samples[:SAMPLES]
+
+
+def _check_enough(params: "Params", prompts: int, comparisons: int) -> None:
+    """Refuse data that would not fill one batch: TRL would train on nothing without a word."""
+    section = params.aligner
+    if params.algorithm == "dpo":
+        what, have, needed = "comparisons", comparisons, section.batch_size
+    else:
+        what, have, needed = "prompts", prompts, section.batch_size // section.num_generations
+    if have < needed:
+        raise UserError(f"{params.algorithm}.batch_size: a batch needs {needed} {what}, and there are {have}")
