@@ -93,3 +93,9 @@ def test_report_loads_no_torch():
 def test_ppo_settings_reach_ppo_and_what_follows_only():
     users = [name for name, stage in PIPELINE["stages"].items() if any(p.startswith("ppo") for p in stage["params"])]
     assert users == ["ppo", "evaluate", "report"]
+
+
+def test_only_the_section_of_the_algorithm_that_is_used_decides():
+    aligning = PIPELINE["stages"]["ppo"]["params"]
+    assert "${algorithm}" in aligning and "ppo" not in aligning and "rloo" not in aligning
+    assert "${algorithm}.episodes" in PIPELINE["stages"]["evaluate"]["params"]

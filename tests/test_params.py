@@ -55,6 +55,11 @@ def test_settings_come_out_typed_and_frozen(settings, tmp_path):
         ("sft.warmup_steps", -1, "sft.warmup_steps: expected an integer >= 0, got -1 (params.yaml)"),
         ("model.random_weights", 2, "model.random_weights: expected a group of settings or null, got 2 "
          "(params.yaml)"),
+        ("algorithm", "reinforce", "algorithm: expected one of ppo, rloo, grpo, dpo, got 'reinforce' (params.yaml)"),
+        ("rloo.num_generations", 1, "rloo.num_generations: expected an integer >= 2, got 1 (params.yaml)"),
+        ("grpo.beta", 0, "grpo.beta: expected a number > 0, got 0 (params.yaml)"),
+        ("dpo.num_generations", 4, "dpo.num_generations: unknown setting; expected one of episodes, batch_size, "
+         "micro_batch_size, beta, learning_rate (params.yaml)"),
         ("model.base", "", "model.base: expected text that is not empty, got '' (params.yaml)"),
         ("sft", 3, "sft: expected the settings steps, batch_size, micro_batch_size, learning_rate, "
                    "warmup_steps, log_every, eval_every, gradient_checkpointing, got 3 (params.yaml)"),
@@ -72,6 +77,9 @@ def test_one_line_names_the_setting_and_what_it_accepts(settings, key, value, ex
         ("data.posts", "mine", "data: posts and comparisons are either both embedded or neither"),
         ("data.max_test", None, "data: max_test must be a number"),
         ("reward.format", "pair", "reward: format must be concat"),
+        ("dpo.episodes", 12, "dpo: episodes (12) must be a multiple of batch_size (8)"),
+        ("grpo.micro_batch_size", 3, "grpo: batch_size (8) must be a multiple of micro_batch_size (3)"),
+        ("rloo.num_generations", 3, "rloo: num_generations (3) must divide batch_size (8)"),
     ],
 )
 def test_settings_that_do_not_fit_together(settings, key, value, part):
@@ -120,6 +128,10 @@ def test_a_url_with_more_than_host_and_path_is_refused_without_showing_it(settin
     settings["evaluate"]["judge"] = {**ENDPOINT, "url": url}
     said = message(settings)
     assert said.startswith("evaluate.judge.url: ") and "secret" not in said
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo", "dpo"])
+def test_the_aligner_is_the_section_of_the_algorithm(settings, algorithm):
+    params = parse_params(json.dumps(settings | {"algorithm": algorithm}), "params.yaml")
+    assert params.aligner is getattr(params, algorithm)
 
 
 def test_candidates_need_the_embedded_world(settings):

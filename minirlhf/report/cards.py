@@ -43,8 +43,8 @@ def write_cards(
         "sft": ("Supervised policy", "A causal language model, fine-tuned to continue a post with a summary like its "
                 f"author's; the loss is on the summary alone. {PROMPT}", ("data", "model", "sft")),
         "reward": ("Reward model", _reward_text(settings, sources), ("reward",)),
-        "ppo": ("PPO policy", f"The supervised policy, aligned with the reward model by PPO under a KL penalty. "
-                f"{PROMPT}", ("ppo",)),
+        "ppo": (f"{inputs.algorithm} policy", f"The supervised policy, aligned by {inputs.algorithm} and held to it by a "
+                f"KL penalty. {PROMPT}", dict.fromkeys(("ppo", inputs.algorithm.lower()))),
     }  # fmt: skip
     cards = {}
     for name, (title, text, sections) in what.items():
@@ -195,7 +195,10 @@ def _measured(inputs: Inputs, name: str) -> list[Table]:
         *((f"win rate against {against}, by {plain(inputs.judge_title)}", percent(evaluate["win_rate"][key]))
           for against, key in (("SFT", "ppo_vs_sft"), ("the authors", "ppo_vs_reference"))),
     ]  # fmt: skip
-    return [Table("", ("", "PPO", "PPO minus SFT"), rows), Table("", ("", "PPO"), rates)]
+    return [
+        Table("", ("", inputs.algorithm, f"{inputs.algorithm} minus SFT"), rows),
+        Table("", ("", inputs.algorithm), rates),
+    ]
 
 
 def sft_limits(inputs: Inputs) -> list[str]:

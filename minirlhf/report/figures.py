@@ -36,7 +36,7 @@ PANELS = {
         Panel("win_rates", "Who wins", "Share of held-out posts won; 95% intervals over posts. What the training "
               "reward says of its own pupil is shown in grey.", results.win_rates, "win_rates", tall=True),
         Panel("frontier_gold", "What it cost: score against KL", "Best of n samples of the SFT policy, "
-              "chosen by the reward model, against PPO's path; bars are 95% intervals, lines Gao et al.'s curves.",
+              "chosen by the reward model, against training's path; bars are 95% intervals, lines Gao et al.'s curves.",
               results.frontier_gold, "frontier"),
         Panel("frontier_proxy", "What it cost: the training reward against KL", "The same points by the reward that "
               "was optimized. Where this rises and the judge's score does not, the reward is being gamed.",
@@ -49,7 +49,7 @@ PANELS = {
               results.reward_distribution, "rewards"),
         Panel("length_distribution", "Lengths before and after", "Tokens of the sampled summaries.",
               results.length_distribution, "summary_lengths"),
-        Panel("rouge", "Likeness to the authors' summaries", "ROUGE usually falls a little under PPO; it was not "
+        Panel("rouge", "Likeness to the authors' summaries", "ROUGE usually falls a little under RLHF; it was not "
               "optimized.", results.rouge, "rouge"),
         Panel("slices", "On which posts", "Win rate by length of the post and by subreddit (number of posts).",
               results.slices, "slices", tall=True),

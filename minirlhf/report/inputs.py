@@ -47,6 +47,11 @@ class Inputs:
     plots: dict[str, list[Row]]  # name -> rows of plots/NAME.csv
     summaries: list[Row]  # results/summaries.jsonl
 
+    @property
+    def algorithm(self) -> str:
+        """What aligned the policy that everything here calls ppo: PPO, RLOO, GRPO or DPO."""
+        return self.metrics["ppo"].get("algorithm", "ppo").upper()
+
     def column(self, table: str, name: str) -> tuple[list[float], list[float]]:
         """One column against the first of its table's columns, without the rows that lack either: (x, y)."""
         first = COLUMNS[table][0]

@@ -13,7 +13,7 @@ from minirlhf.prompts import parse_prompt
 from minirlhf.report import tables
 from minirlhf.report.figures import PANELS, PPO, can_draw, draw_svg
 from minirlhf.report.inputs import Inputs, Row
-from minirlhf.report.style import SYSTEMS
+from minirlhf.report.style import name_systems
 from minirlhf.report.verdict import Check, Verdict
 
 LONG_POST = 420  # letters
@@ -147,8 +147,8 @@ def _examples(inputs: Inputs) -> str:
     )
     return (
         f"<p>{len(rows)} of {len(inputs.summaries)} held-out posts: some drawn at random by the seed, then the largest "
-        f"gains and the largest losses by {escape(inputs.judge_title)}. In PPO's summary, what SFT did not say is "
-        "<ins>underlined</ins> and what it no longer says is <del>struck out</del>.</p>"
+        f"gains and the largest losses by {escape(inputs.judge_title)}. In {inputs.algorithm}'s summary, "
+        "what SFT did not say is <ins>underlined</ins> and what it no longer says is <del>struck out</del>.</p>"
         f'<div class="filter" role="search"><label>Search <input type="search" id="search" autocomplete="off"></label>'
         f'<div role="group" aria-label="Which examples">{buttons}</div>'
         f'<p id="count" role="status">{len(rows)} shown</p></div>'
@@ -164,7 +164,7 @@ def _card(inputs: Inputs, row: Row) -> str:
     parts = "".join(
         f'<div class="{system}"><dt>{name} <span class="scores">{_scores(inputs, row[system])}</span></dt>'
         f'<dd dir="auto">{texts[system]}</dd></div>'
-        for system, (name, _) in SYSTEMS.items()
+        for system, (name, _) in name_systems(inputs.algorithm).items()
     )
     gain = "not judged" if row["gain"] is None else f"{row['gain']:+.2f}"
     return (
@@ -194,7 +194,7 @@ def _post(prompt: str) -> str:
 def _method(inputs: Inputs, settings: dict[str, Any], versions: dict[str, str]) -> str:
     judges = {"gold": "the gold judge of the embedded world, which knows the facts behind each post and which no "
               "training saw, except through the simulated annotators of the comparisons",
-              "judge": f"{inputs.judge}, which PPO was not trained on",
+              "judge": f"{inputs.judge}, which {inputs.algorithm} was not trained on",
               "reward": "the training reward itself, for want of another: a policy trained on it is bound to do well "
               "by it"}  # fmt: skip
     rows = "".join(
@@ -207,8 +207,8 @@ def _method(inputs: Inputs, settings: dict[str, Any], versions: dict[str, str]) 
         "counts one half. Intervals are 95%, by bootstrap over posts, drawn together for both sides of a comparison "
         "(Wilson's for the reward model's probes). "
         "The length-controlled win rate is that of a logistic regression at equal lengths (Dubois et al. 2024). KL is "
-        "the mean log ratio of PPO's own samples. Best-of-n uses the unbiased estimator over one set of samples; its "
-        "KL is ln n - (n - 1) / n. One training seed: the intervals do not cover the variance between seeds"
+        f"the mean log ratio of {inputs.algorithm}'s own samples. Best-of-n uses the unbiased estimator over one set "
+        "of samples; its KL is ln n - (n - 1) / n. One training seed: the intervals do not cover the variance between seeds"
         + (", which the table of training seeds shows" if inputs.among_seeds else "")
         + ".</p>"
         + _details("Settings", f'<div class="scroll"><table class="settings"><tbody>{rows}</tbody></table></div>')

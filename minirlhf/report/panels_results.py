@@ -17,6 +17,7 @@ from minirlhf.report.style import (
     SYSTEMS,
     label_axes,
     label_end,
+    name_systems,
     rows_on_y,
     whisker,
 )
@@ -41,7 +42,7 @@ def distribution(inputs: Inputs, ax: Axes, table: str, unit: str) -> None:
     centres = [row[name] for row in rows]
     half = (centres[1] - centres[0]) / 2
     edges = [centre - half for centre in centres] + [centres[-1] + half]
-    for system, (text, color) in SYSTEMS.items():
+    for system, (text, color) in name_systems(inputs.algorithm).items():
         shares = [row[system] for row in rows]
         ax.stairs(shares, edges, color=color, linewidth=1.6, label=text)
         if system != "reference":
@@ -64,7 +65,7 @@ def length_distribution(inputs: Inputs, ax: Axes) -> None:
 def scores(inputs: Inputs, ax: Axes) -> None:
     """The mean score of each system, sampled (filled) and greedy (open)."""
     names = []
-    for at, (system, (text, color)) in enumerate(SYSTEMS.items()):
+    for at, (system, (text, color)) in enumerate(name_systems(inputs.algorithm).items()):
         names.append(text)
         row = inputs.measure(system, inputs.scoring)
         whisker(ax, row, at, color)
@@ -103,7 +104,7 @@ def rouge(inputs: Inputs, ax: Axes) -> None:
     """ROUGE against the authors' summaries."""
     for at, measure in enumerate(MEASURES):
         for system, shift in (("sft", -0.13), ("ppo", 0.13)):
-            text, color = SYSTEMS[system]
+            text, color = name_systems(inputs.algorithm)[system]
             row = next(r for r in inputs.plots["rouge"] if (r["system"], r["measure"]) == (system, measure))
             whisker(ax, row, at + shift, color)
             if at == 0:
@@ -117,6 +118,7 @@ def rouge(inputs: Inputs, ax: Axes) -> None:
 def win_rates(inputs: Inputs, ax: Axes) -> None:
     """Win rates by each judge: sampled summaries, as they are (filled) and with lengths matched (open)."""
     rows = [row for row in inputs.plots["win_rates"] if row["decoding"] == "sampled"]
+    labels = {system: label for system, (label, _) in name_systems(inputs.algorithm).items()}
     names, places, at = [], [], 0.0
     for judge in dict.fromkeys(row["judge"] for row in rows):
         color = ORANGE if judge == inputs.judge else FAINT
@@ -131,7 +133,7 @@ def win_rates(inputs: Inputs, ax: Axes) -> None:
             whisker(ax, pair["matched"], at + 0.17, color, filled=False, size=5)
             ax.annotate(f"{row['value']:.0%}", (row["high"], at - 0.13), xytext=(5, 0), textcoords="offset points",
                         va="center", fontsize=8, color=color)  # fmt: skip
-            names.append(f"{SYSTEMS[system][0]} v {SYSTEMS[against][0]}")
+            names.append(f"{labels[system]} v {labels[against]}")
             places.append(at)
         at += 0.9
     ax.axvline(0.5, color=INK, linewidth=1, zorder=1)
@@ -151,7 +153,7 @@ def slices(inputs: Inputs, ax: Axes) -> None:
     rows_on_y(ax, [f"{row['group']} ({row['posts']})" for row in rows])
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    label_axes(ax, "win rate of PPO against SFT", "")
+    label_axes(ax, f"win rate of {inputs.algorithm} against SFT", "")
 
 
 def facts(inputs: Inputs, ax: Axes) -> None:
@@ -168,7 +170,7 @@ def facts(inputs: Inputs, ax: Axes) -> None:
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     label_axes(ax, "share of summaries: fact covered (filled), told wrong (open)", "")
-    _system_legend(ax)
+    _system_legend(inputs, ax)
 
 
 def gold_parts(inputs: Inputs, ax: Axes) -> None:
@@ -180,7 +182,7 @@ def gold_parts(inputs: Inputs, ax: Axes) -> None:
         whisker(ax, row, at, SYSTEMS[row["system"]][1], size=5)
     rows_on_y(ax, [PARTS.get(name, name) for name in names])
     label_axes(ax, "mean number a summary", "")
-    _system_legend(ax)
+    _system_legend(inputs, ax)
 
 
 def frontier(score: str):
@@ -188,7 +190,7 @@ def frontier(score: str):
 
     def draw(inputs: Inputs, ax: Axes) -> None:
         rows = inputs.plots["frontier"]
-        for method, text, color in (("best-of-n", "best of n", GREEN), ("ppo", "PPO", ORANGE)):
+        for method, text, color in (("best-of-n", "best of n", GREEN), ("ppo", inputs.algorithm, ORANGE)):
             points = [row for row in rows if row["method"] == method]
             if not points:
                 continue
@@ -243,8 +245,8 @@ def over_optimization(rows: list[dict]) -> int | None:
 frontier_gold, frontier_proxy = frontier("gold"), frontier("proxy")
 
 
-def _system_legend(ax: Axes) -> None:
-    for text, color in SYSTEMS.values():
+def _system_legend(inputs: Inputs, ax: Axes) -> None:
+    for text, color in name_systems(inputs.algorithm).values():
         ax.plot([], [], "o", color=color, label=text, markersize=5)
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, labelcolor="linecolor",
               handlelength=0.8, columnspacing=1.4, fontsize=8.5)  # fmt: skip

@@ -13,6 +13,13 @@ from matplotlib.axes import Axes
 INK, FAINT, GRID, PAPER = "#1f2430", "#667085", "#e4e7ec", "#ffffff"
 BLUE, ORANGE, GREEN, GREY, PURPLE = "#0072b2", "#d55e00", "#009e73", "#7a8190", "#8a5aa8"
 SYSTEMS = {"reference": ("author", GREY), "sft": ("SFT", BLUE), "ppo": ("PPO", ORANGE)}
+
+
+def name_systems(algorithm: str) -> dict[str, tuple[str, str]]:
+    """SYSTEMS, in which the aligned policy is called by the algorithm that aligned it."""
+    return {**SYSTEMS, "ppo": (algorithm, ORANGE)}
+
+
 # What a colour is called in the page's style sheet.
 VARIABLES = {INK: "ink", FAINT: "faint", GRID: "grid", PAPER: "paper", BLUE: "blue", ORANGE: "orange",
              GREEN: "green", GREY: "grey", PURPLE: "purple"}  # fmt: skip

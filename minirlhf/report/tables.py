@@ -8,7 +8,7 @@ from typing import Any
 from minirlhf.evaluation.seeds import mean_interval
 from minirlhf.report.inputs import Inputs, Row
 from minirlhf.report.panels_training import PROBES
-from minirlhf.report.style import SYSTEMS
+from minirlhf.report.style import name_systems
 from minirlhf.report.verdict import Check
 
 # measure -> (what it is called, decimals); in the order of the table. Shares are shown in percent.
@@ -72,13 +72,14 @@ class Table:
 
 def measures_table(inputs: Inputs) -> Table:
     """Every measure of every system, and PPO minus SFT with its interval."""
-    rows = []
+    names, rows = name_systems(inputs.algorithm), []
+    header = ("", *(label for label, _ in names.values()), f"{inputs.algorithm} minus SFT")
     for name, (label, decimals) in MEASURES.items():
         label = inputs.score_names.get(name, label)
-        cells = [without_interval(inputs.measure(system, name), decimals) for system in SYSTEMS]
+        cells = [without_interval(inputs.measure(system, name), decimals) for system in names]
         if any(cells):
             rows.append((label, *cells, with_interval(inputs.measure("ppo - sft", name), decimals)))
-    return Table("Before and after", ("", *(label for label, _ in SYSTEMS.values()), "PPO minus SFT"), rows)
+    return Table("Before and after", header, rows)
 
 
 def greedy_table(inputs: Inputs) -> Table:
@@ -89,16 +90,16 @@ def greedy_table(inputs: Inputs) -> Table:
         found = [inputs.measure(system, name, "greedy") for system in ("sft", "ppo")]
         if all(found):
             rows.append((label, *(with_interval(row, decimals) for row in found)))
-    return Table("Greedy decoding", ("", "SFT", "PPO"), rows)
+    return Table("Greedy decoding", ("", "SFT", inputs.algorithm), rows)
 
 
 def win_rate_table(inputs: Inputs) -> Table:
     """Every win rate: by judge and decoding, as they are and with lengths matched."""
-    rows, found = [], {}
+    names, rows, found = name_systems(inputs.algorithm), [], {}
     for row in inputs.plots["win_rates"]:
         found.setdefault((row["judge"], row["decoding"], row["system"], row["against"]), {})[row["lengths"]] = row
     for (judge, decoding, system, against), pair in found.items():
-        name = f"{SYSTEMS[system][0]} against {SYSTEMS[against][0]}, {decoding}, by {judge}"
+        name = f"{names[system][0]} against {names[against][0]}, {decoding}, by {judge}"
         rows.append((name, *(with_interval(pair[lengths], "%") for lengths in ("as they are", "matched"))))
     return Table("Win rates", ("ties count one half", "as they are", "lengths matched"), rows)
 

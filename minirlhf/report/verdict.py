@@ -45,9 +45,9 @@ def give_verdict(inputs: Inputs) -> Verdict:
     before, after = inputs.measure("sft", inputs.scoring), inputs.measure("ppo", inputs.scoring)
     outcome = "helped" if rate["low"] > 0.5 else "hurt" if rate["high"] < 0.5 else "unclear"
     headline = {
-        "helped": "PPO made the summaries better.",
-        "hurt": "PPO made the summaries worse.",
-        "unclear": "PPO made no clear difference.",
+        "helped": f"{inputs.algorithm} made the summaries better.",
+        "hurt": f"{inputs.algorithm} made the summaries worse.",
+        "unclear": f"{inputs.algorithm} made no clear difference.",
     }[outcome]
     if judging == "reward":
         outcome, headline = "unjudged", "No judge but the training reward itself: this shows optimization, not quality."
@@ -55,9 +55,9 @@ def give_verdict(inputs: Inputs) -> Verdict:
     score = "training reward" if inputs.compares else "score"
     posts = metrics["win_rate"].get("posts", metrics["posts"])
     first = (
-        f"On {posts} held-out posts PPO's summaries beat those of the SFT policy {percent(rate)} of the "
-        f"time and the authors' {percent(against_authors)}, judged by {inputs.judge_title}; the mean {score} {moved} "
-        f"from {number(before)} to {number(after)}."
+        f"On {posts} held-out posts {inputs.algorithm}'s summaries beat those of the SFT policy {percent(rate)} of "
+        f"the time and the authors' {percent(against_authors)}, judged by {inputs.judge_title}; the mean {score} "
+        f"{moved} from {number(before)} to {number(after)}."
     )
     lengths = [inputs.measure(system, "length")["value"] for system in ("sft", "ppo")]
     second = (
@@ -124,7 +124,7 @@ def reward_and_judge(inputs: Inputs) -> Check | None:
     text = f"The training reward changed by {number(reward)}, "
     if inputs.compares:
         rate = inputs.metrics["evaluate"]["win_rate"]["ppo_vs_sft"]
-        text += f"and PPO beats SFT {percent(rate)} by {inputs.judge_title}."
+        text += f"and {inputs.algorithm} beats SFT {percent(rate)} by {inputs.judge_title}."
         return Check("The reward rose and the judge prefers SFT", not (rate["high"] < 0.5 and reward["low"] > 0), text)
     gain = inputs.measure("ppo - sft", inputs.judging)
     text += f"the score by {inputs.judge_title} by {number(gain)}."
@@ -143,7 +143,8 @@ def overstatement(inputs: Inputs) -> Check | None:
     by = {row["judge"]: row for row in rows}
     claimed, granted = by["training reward"], by[inputs.judge]
     passed = claimed["value"] - granted["value"] <= OVERSTATED or claimed["low"] <= granted["high"]
-    text = f"PPO beats SFT {percent(claimed)} by the training reward, {percent(granted)} by {inputs.judge_title}."
+    rates = f"{percent(claimed)} by the training reward, {percent(granted)} by {inputs.judge_title}"
+    text = f"{inputs.algorithm} beats SFT {rates}."
     return Check("The reward overstates the gain", passed, text)
 
 
@@ -255,7 +256,8 @@ def distance(inputs: Inputs) -> Check:
 def finished(inputs: Inputs) -> Check:
     """Whether PPO ran to its end."""
     reason = inputs.metrics["ppo"].get("ppo_stopped")
-    return Check("PPO stopped early", not reason, f"Stopped early: {reason}." if reason else "All episodes were used.")
+    text = f"Stopped early: {reason}." if reason else "All episodes were used."
+    return Check(f"{inputs.algorithm} stopped early", not reason, text)
 
 
 CHECKS: tuple[Callable[[Inputs], Check | None], ...] = (

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from minirlhf import watch
 from minirlhf.errors import UserError
 from minirlhf.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
+from minirlhf.report.inputs import COLUMNS, read_table
 from minirlhf.world import comparisons, posts
 from stages import evaluate, ppo, reward, sft
 
@@ -163,6 +164,27 @@ def test_a_seed_of_ppo_alone_is_as_good_as_the_seed_to_it(prepared, tiny_models)
     write_json("params.yaml", settings | {"seed": 5})
     ppo.main(models)
     assert read_csv("plots/ppo.csv") == other != first
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo", "dpo"])
+def test_a_baseline_takes_the_place_of_ppo(prepared, tiny_models, algorithm):
+    settings = json.loads((prepared / "params.yaml").read_text())
+    write_json(prepared / "params.yaml", settings | {"algorithm": algorithm})
+    write_jsonl(prepared / "data/collected/train.jsonl", comparisons(2, "train", 8))
+    ppo.main(["--sft", str(tiny_models / "sft"), "--reward", str(tiny_models / "reward")])
+
+    rows = read_csv("plots/ppo.csv")
+    assert [row["episodes"] for row in rows] == [0, 8, 16]
+    read_table(prepared / "plots/ppo.csv", COLUMNS["ppo"])  # all that the report draws
+    assert (rows[-1]["reward"] is None) == (algorithm == "dpo") and rows[-1]["eval_kl"] != 0
+    metrics = read_json("metrics/ppo.json")
+    assert metrics.pop("algorithm") == algorithm and metrics.pop("ppo_stopped") is None
+    assert metrics.keys() == {f"ppo_{name}" for name in ppo.SUMMARY} and None not in metrics.values()
+    assert list((prepared / "models/snapshots").iterdir()) == []
+    assert {path.suffix for path in (prepared / "models/ppo").iterdir()} <= {".safetensors", ".json"}
+    config = {name: read_json(path / "config.json") for name, path in
+              (("sft", tiny_models / "sft"), ("ppo", prepared / "models/ppo"))}  # fmt: skip
+    assert config["ppo"] == config["sft"]
+    assert load_file("models/ppo/model.safetensors").keys() == load_file(tiny_models / "sft/model.safetensors").keys()
+    assert {sample["update"] for sample in read_jsonl("results/ppo_samples.jsonl")} == {0, 2}
 
 
 @pytest.mark.parametrize("stage", ["source", "prepare", "sft", "reward", "ppo", "evaluate", "report"])
