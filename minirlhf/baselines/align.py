@@ -96,7 +96,9 @@ def align(
         row = row if params.algorithm == "dpo" else online.kl_per_response(row)
         rows.append({"update": update, "episodes": update * section.batch_size, **EMPTY, **row})
     rows[-1] |= after
-    return Aligned(policy, tokenizer, rows, first_samples + last_samples)
+    delivered = load_policy(sft)  # without what TRL changed in the config of the model that it trained
+    delivered.load_state_dict(policy.state_dict())
+    return Aligned(delivered, tokenizer, rows, first_samples + last_samples)
 
 
 def evaluate_policy(

@@ -43,8 +43,8 @@ def write_cards(
         "sft": ("Supervised policy", "A causal language model, fine-tuned to continue a post with a summary like its "
                 f"author's; the loss is on the summary alone. {PROMPT}", ("data", "model", "sft")),
         "reward": ("Reward model", _reward_text(settings, sources), ("reward",)),
-        "ppo": (f"{inputs.algorithm} policy", f"The supervised policy, aligned by {inputs.algorithm} and held to it by a "
-                f"KL penalty. {PROMPT}", dict.fromkeys(("ppo", inputs.algorithm.lower()))),
+        "ppo": (f"{inputs.algorithm} policy", f"The supervised policy, aligned by {inputs.algorithm}, held to it by "
+                f"a KL penalty. {PROMPT}", dict.fromkeys(("ppo", inputs.algorithm.lower()))),
     }  # fmt: skip
     cards = {}
     for name, (title, text, sections) in what.items():

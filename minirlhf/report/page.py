@@ -208,7 +208,8 @@ def _method(inputs: Inputs, settings: dict[str, Any], versions: dict[str, str]) 
         "(Wilson's for the reward model's probes). "
         "The length-controlled win rate is that of a logistic regression at equal lengths (Dubois et al. 2024). KL is "
         f"the mean log ratio of {inputs.algorithm}'s own samples. Best-of-n uses the unbiased estimator over one set "
-        "of samples; its KL is ln n - (n - 1) / n. One training seed: the intervals do not cover the variance between seeds"
+        "of samples; its KL is ln n - (n - 1) / n. One training seed: the intervals do not cover the variance between "
+        "seeds"
         + (", which the table of training seeds shows" if inputs.among_seeds else "")
         + ".</p>"
         + _details("Settings", f'<div class="scroll"><table class="settings"><tbody>{rows}</tbody></table></div>')

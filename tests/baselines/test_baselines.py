@@ -25,8 +25,13 @@ def make_params(make_settings):
     return make
 
 
-def early_letters(prompts, responses):
-    """A rule that any policy can learn: the share of letters that are `a`."""
+def ascii_share(prompts, responses):
+    """A rule that any policy can learn: the share of characters that are ASCII."""
+    return [sum(map(str.isascii, text)) / max(1, len(text)) for text in responses]
+
+
+def share_of_a(prompts, responses):
+    """The share of letters that are `a`."""
     return [text.count("a") / max(1, len(text)) for text in responses]
 
 
@@ -57,9 +62,7 @@ def test_log_probabilities_are_those_of_the_sampler_whatever_the_padding(algorit
 
     folder = str(tiny_models / "sft")
     policy, tokenizer = load_policy(folder), load_tokenizer(folder)
-    made = online.make_trainer(
-        policy, tokenizer, early_letters, PROMPTS["train"], make_params(algorithm), str(tmp_path)
-    )
+    made = online.make_trainer(policy, tokenizer, ascii_share, PROMPTS["train"], make_params(algorithm), str(tmp_path))
     prompts = encode_all(tokenizer, [PROMPTS["train"][0], PROMPTS["train"][9]])
     options = {"max_new_tokens": 8, "temperature": 0.9, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
     sampled = generate(policy, prompts, seeds=[1, 2], **options)
@@ -80,25 +83,25 @@ def test_log_probabilities_are_those_of_the_sampler_whatever_the_padding(algorit
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
 def test_the_reward_rises_on_a_rule_and_the_reference_stays(algorithm, make_params, tiny_models):
     params = make_params(
-        algorithm, episodes=512, batch_size=32, micro_batch_size=32, num_generations=4, num_iterations=2,
+        algorithm, episodes=1024, batch_size=32, micro_batch_size=32, num_generations=4, num_iterations=2,
         learning_rate=0.02, beta=0.001,
     )  # fmt: skip
-    found = align(str(tiny_models / "sft"), early_letters, PROMPTS, [], params, "cpu")
+    found = align(str(tiny_models / "sft"), ascii_share, PROMPTS, [], params, "cpu")
     first, last = found.history[0], found.history[-1]
     assert last["eval_reward"] > first["eval_reward"] + 0.2
     assert abs(first["eval_kl"]) < 1e-4 and last["eval_kl"] > 0.1
-    assert [row["update"] for row in found.history] == list(range(17))
-    assert [row["episodes"] for row in found.history][-1] == 512
+    assert [row["update"] for row in found.history] == list(range(33))
+    assert [row["episodes"] for row in found.history][-1] == 1024
     columns = {"reward", "kl", "length", "ended", "entropy", "policy_loss", "clip_fraction", "policy_grad_norm"}
     assert all(row[column] is not None for row in found.history[1:] for column in columns)
     assert 1 <= last["length"] <= 8 and last["value_loss"] is None
-    assert [sample["update"] for sample in found.samples] == [0] * 4 + [16] * 4
+    assert [sample["update"] for sample in found.samples] == [0] * 4 + [32] * 4
 
 
 def test_dpo_widens_the_margin_towards_what_was_chosen(make_params, tiny_models):
     rows = [{"prompt": prompt, "chosen": " aaaa", "rejected": " my cat"} for prompt in PROMPTS["train"]]
     params = make_params("dpo", episodes=64, batch_size=16, micro_batch_size=8, learning_rate=0.01, beta=0.1)
-    found = align(str(tiny_models / "sft"), early_letters, PROMPTS, rows, params, "cpu")
+    found = align(str(tiny_models / "sft"), share_of_a, PROMPTS, rows, params, "cpu")
     margins = [row["margin"] for row in found.history[1:]]
     assert margins[0] == pytest.approx(0, abs=1e-5) and margins == sorted(margins) and margins[-1] > 0.1
     assert found.history[1]["policy_loss"] == pytest.approx(0.6931, abs=1e-3)  # ln 2: the policy is the reference
@@ -118,6 +121,6 @@ def test_data_that_fill_no_batch_are_refused(make_params, tiny_models):
     sft = str(tiny_models / "sft")
     few = {"train": PROMPTS["train"][:3], "validation": PROMPTS["validation"][:1]}
     with pytest.raises(UserError, match=r"rloo.batch_size: a batch needs 4 prompts, and there are 3"):
-        align(sft, early_letters, few, [], make_params("rloo"), "cpu")
+        align(sft, ascii_share, few, [], make_params("rloo"), "cpu")
     with pytest.raises(UserError, match=r"dpo.batch_size: a batch needs 8 comparisons, and there are 0"):
-        align(sft, early_letters, PROMPTS, [], make_params("dpo"), "cpu")
+        align(sft, ascii_share, PROMPTS, [], make_params("dpo"), "cpu")
