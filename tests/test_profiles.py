@@ -63,7 +63,8 @@ ROOT = Path(__file__).parents[1]
 def test_gpt2_medium_is_gpt2_but_for_memory():
     small, medium = (load_params(ROOT / "profiles" / f"{name}.yaml").model_dump() for name in ("gpt2", "gpt2-medium"))
     halved = [("sft", "micro_batch_size"), ("reward", "micro_batch_size"), ("ppo", "micro_batch_size"),
-              ("ppo", "rollout_batch_size"), ("evaluate", "batch_size")]  # fmt: skip
+              ("ppo", "rollout_batch_size"), ("rloo", "micro_batch_size"), ("grpo", "micro_batch_size"),
+              ("dpo", "micro_batch_size"), ("evaluate", "batch_size")]  # fmt: skip
     for section, key in halved:
         small[section][key] //= 2
     for section in ("sft", "reward"):
