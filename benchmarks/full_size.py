@@ -4,8 +4,8 @@
 
 Weights are random, shapes are true: 50,257 tokens, 1,024 positions, 8 prompts of 128 to 512 tokens, responses of 53, a
 reward model of the same size, a value head on the policy's trunk, one epoch. Each model runs in a process of its own.
-Memory is the largest resident set within a phase, the whole process included. What `minirlhf plan` expects for the same
-update, its times from a few passes of its own, stands beside; its memory holds for the longest prompt.
+Memory is the largest resident set within a phase, the whole process included, Adam's state as after a first update.
+What `minirlhf plan` expects for the same update, its times from a few passes of its own, stands beside.
 """
 
 import argparse
@@ -88,12 +88,23 @@ def update(work: Work, args: argparse.Namespace) -> dict[str, tuple[float, float
     reward = RewardModel(classifier, tokenizer)
     config = config_of(work, args.gradient_checkpointing)
     trainer = PPOTrainer(config, policy, tokenizer, reward, make_prompts(work, work.episodes), device="cpu")
+    make_adam_state(trainer)
     done("build")
     trajectory = trainer.rollout()
     done("rollout")
     trainer.learn(trajectory, compute_targets(trajectory, config, trainer.kl_coef))
     done("learn")
     return found
+
+
+def make_adam_state(trainer) -> None:
+    """What the first update leaves behind and every later one has: a step along a gradient of 0 moves nothing."""
+    import torch
+
+    for _, parameter in trainer.models.named_trainable():
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
 
 
 def plan(work: Work, args: argparse.Namespace) -> dict[str, tuple[float, float]]:

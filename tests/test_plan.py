@@ -98,6 +98,10 @@ def measure(params):
     reward = RewardModel(GPT2ForSequenceClassification(config), tokenizer)
     prompts = [" ".join(f"w{(7 * row + word) % 30}" for word in range(240)) for row in range(params.ppo.batch_size)]
     trainer = PPOTrainer(params.ppo, GPT2LMHeadModel(config), tokenizer, reward, prompts, device="cpu")
+    for _, parameter in trainer.models.named_trainable():  # Adam's state, which every update but the first finds there
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
     peak()
     trajectory = trainer.rollout()
     found = [peak()]
