@@ -122,7 +122,7 @@ def plan(work: Work, args: argparse.Namespace) -> dict[str, tuple[float, float]]
         make_config(work).save_pretrained(folder)
         changes = {"ppo": config_of(work, args.gradient_checkpointing), "precision": "fp32", "model.base": folder}
         planned = Plan(changed_params(load_params(PROFILE), changes), data, "cpu")
-    memory = {phase.work.split(",")[0]: phase.total / 1e9 for phase in planned.phases(planned.params, "ppo")}
+    memory = {phase.kind: phase.total / 1e9 for phase in planned.phases(planned.params, "ppo")}
     speeds, tokens = planned.speeds(), work.episodes * (mean + work.response_tokens)
     rollout = speeds.sampling(work.episodes, work.episodes, mean, work.response_tokens) + 2 * tokens * speeds.score
     learn = tokens * (speeds.learn + args.gradient_checkpointing * speeds.score) * work.ppo_epochs

@@ -255,12 +255,13 @@ class Plan:
         length = data.typical
 
         def per_token(work, most: int) -> float:
-            rows, seconds = 1, real.seconds(lambda: work(1))  # the first pass warms up
-            while True:
+            rows, seconds = 1, real.seconds(lambda: work(1))  # warms up, where that is quick
+            while 3 * seconds < TIMED_SECONDS:
                 seconds = real.seconds(lambda rows=rows: work(rows))
                 if 2 * rows > most or 3 * seconds > TIMED_SECONDS:
-                    return seconds / (rows * length)
+                    break
                 rows *= 2
+            return seconds / (rows * length)
 
         learn = per_token(lambda rows: real.learn(rows, length, data.summary), params.ppo.micro_batch_size)
         for parameter in real.trained:
@@ -268,8 +269,8 @@ class Plan:
         score = per_token(lambda rows: real.score(rows, length, data.summary), params.ppo.micro_batch_size)
         rows = min(params.ppo.rollout_batch_size, max(1, int(TIMED_SECONDS / (score * data.prompt))))
         prompt, response = data.prompt, params.ppo.max_new_tokens
-        started = [real.seconds(lambda n=n: real.sample(rows, prompt, response, n)) for n in (1, 1, 1 + TIMED_STEPS)]
-        return Speeds(learn, score, max(started[2] - started[1], 0.0) / TIMED_STEPS, rows)
+        short, long = (real.seconds(lambda n=n: real.sample(rows, prompt, response, n)) for n in (1, 1 + TIMED_STEPS))
+        return Speeds(learn, score, max(long - short, 0.0) / TIMED_STEPS, rows)
 
     def work(self, speeds: Speeds | None) -> list[tuple[str, int, float | None]]:
         """For each stage the tokens that pass through networks, and the seconds expected."""

@@ -60,7 +60,8 @@ def test_gpt2_in_numbers():
     assert score.logits == 2 * logits and score.total < 0.5 * learn.total
     # Of each layer at least: 2 norms, attention's inputs and output, both halves of the MLP (768 x (2 + 3 + 1 + 8)).
     assert 12 * 4 * 200 * 768 * 14 * 4 < learn.activations < 12 * 4 * 200 * 768 * 14 * 4 * 2.5
-    assert passes.memory(lambda: passes.learn(4, 200, 53, True)).activations < 0.7 * learn.activations
+    plain, recomputed = (passes.memory(lambda on=on: passes.learn(16, 200, 53, on)).total for on in (False, True))
+    assert recomputed < 0.4 * plain
     adapters = Passes(config, "cpu", "fp32", LoRAConfig(rank=16)).trained
     assert sum(parameter.numel() for parameter in adapters) == 12 * 16 * (768 + 3 * 768)
 
@@ -167,7 +168,7 @@ def test_the_verdict_names_a_setting_that_helps(params):
     plan = Plan(params, DATA, "cpu")
     phases = plan.phases(params)
     [fits] = verdict(plan, phases, 10**10)
-    assert fits.startswith("fits: at most 0.6")
+    assert fits.startswith("fits: at most 0.45 of 10.0 GB (")
     # Between what learning takes at 4 episodes at a time and at 8.
     needed = {
         size: plan.phases(changed_params(params, {"ppo.micro_batch_size": size}), "ppo")[2].total for size in (4, 8, 16)
