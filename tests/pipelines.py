@@ -89,3 +89,37 @@ def fresh_clone(source: Path, target: Path, config: str) -> Path:
     git(source.parent, "clone", "-q", str(source), str(target))
     (target / ".dvc" / "config.local").write_text(config)
     return target
+
+
+# In the place of a stage's script: what the stage made before, and one number that follows PPO's settings and seed.
+STAND_IN = """
+import json, shutil
+from pathlib import Path
+from ruamel.yaml import YAML
+
+shutil.copytree("kept/{stage}", ".", dirs_exist_ok=True)
+number = Path("models/ppo/number.txt")
+if "{stage}" == "ppo":
+    params = YAML(typ="safe").load(Path("params.yaml"))
+    for folder in ("models/ppo", "models/snapshots"):
+        Path(folder).mkdir(parents=True)
+    number.write_text(str(params["ppo"]["kl_coef"] + (params["ppo_seed"] or params["seed"])))
+else:
+    metrics = json.loads(Path("metrics/evaluate.json").read_text())
+    metrics["ppo"]["gold"] = float(number.read_text())
+    Path("metrics/evaluate.json").write_text(json.dumps(metrics))
+"""
+
+
+def use_stand_ins(folder: Path) -> None:
+    """Let the two slowest stages of a pipeline that has been run take no time, and commit that."""
+    pipeline = YAML(typ="safe").load(folder / "dvc.yaml")
+    for stage in ("ppo", "evaluate"):
+        made = [*pipeline["stages"][stage]["metrics"], *pipeline["stages"][stage]["plots"]]
+        for path in (next(iter(item)) for item in made):
+            (folder / "kept" / stage / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / path, folder / "kept" / stage / path)
+        (folder / "stages" / f"{stage}.py").write_text(STAND_IN.format(stage=stage))
+    dvc(folder, "repro")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "stand-ins")

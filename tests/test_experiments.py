@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from minirlhf.files import read_csv, read_json
 from tests.conftest import SOAK
-from tests.pipelines import change, dvc, fresh_clone, git, ran
+from tests.pipelines import change, dvc, fresh_clone, git, ran, use_stand_ins
 
 KL = ["0.1", "0.2", "0.3", "0.4", "0.5"] if SOAK else ["0.2", "0.4"]
 
@@ -32,91 +32,96 @@ def shown(printed):
 
 
 @pytest.fixture(scope="module")
-def sweep(clone, tmp_path_factory):
-    """A fresh clone on the same cache, after a queued grid of PPO settings; and its experiments' logs, by name."""
+def project(clone, tmp_path_factory):
+    """A fresh clone of the small pipeline, on its cache; in `make test` PPO and its evaluation are stand-ins."""
     source, _ = clone
     cache = f"[cache]\n    dir = {source}/.dvc/cache\n"
-    folder = fresh_clone(source, tmp_path_factory.mktemp("sweep") / "clone", cache)
-    dvc(folder, "exp", "run", "--queue", "-n", "grid", "-S", f"ppo.kl_coef={','.join(KL)}")
-    dvc(folder, "exp", "run", "--run-all")
-    names = [f"grid-{number}" for number in range(1, len(KL) + 1)]
-    return folder, {name: dvc(folder, "queue", "logs", name) for name in names}
+    folder = fresh_clone(source, tmp_path_factory.mktemp("project") / "clone", cache)
+    if SOAK:
+        dvc(folder, "checkout")
+    else:
+        use_stand_ins(folder)
+    return folder
 
 
-def test_a_sweep_of_ppo_settings_trains_sft_and_reward_once(clone, sweep):
-    _, logs = sweep
-    for log in logs.values():
-        assert ran(log) == ["source", "ppo", "evaluate", "report"]
-    everything = ran(clone[1]) + [stage for log in logs.values() for stage in ran(log)]
-    assert (everything.count("sft"), everything.count("reward"), everything.count("ppo")) == (1, 1, 1 + len(KL))
+@pytest.fixture(scope="module")
+def sweep(project):
+    """A queued grid of PPO settings, run: its experiments' logs, by name."""
+    dvc(project, "exp", "run", "--queue", "-n", "grid", "-S", f"ppo.kl_coef={','.join(KL)}")
+    dvc(project, "exp", "run", "--run-all")
+    return {f"grid-{number}": dvc(project, "queue", "logs", f"grid-{number}") for number in range(1, len(KL) + 1)}
 
 
-def test_experiments_are_shown_and_compared(sweep):
-    folder, logs = sweep
-    rows = shown(dvc(folder, "exp", "show", "--csv"))
-    for name, kl in zip(logs, KL, strict=True):
-        assert rows[name]["ppo.kl_coef"] == kl
-    documented = {"ppo.gold", "sft.gold", "kl", "win_rate.ppo_vs_sft.value", "seed", "reward_accuracy", "sft_eval_loss"}
-    assert documented <= rows["grid-1"].keys()
-    assert "ppo.kl_coef" in dvc(folder, "exp", "diff", "grid-1", "grid-2", "--md")
-    dvc(folder, "plots", "diff", "grid-1", "grid-2")
-    page = (folder / "dvc_plots" / "index.html").read_text()
-    assert "grid-1" in page and "grid-2" in page and "vegaEmbed(" in page
-
-
-def test_an_experiment_is_kept_or_dropped_and_going_back_computes_nothing(sweep):
-    folder, logs = sweep
-    before, settings = (folder / "dvc.lock").read_bytes(), (folder / "params.yaml").read_text()
-    dvc(folder, "exp", "apply", "grid-2")
-    assert YAML(typ="safe").load(folder / "params.yaml")["ppo"]["kl_coef"] == float(KL[1])
-    assert KL[1] in dvc(folder, "params", "diff")
-    dvc(folder, "exp", "branch", "grid-2", "kept")
-    git(folder, "rev-parse", "--verify", "refs/heads/kept")
-    (folder / "params.yaml").write_text(settings)
-    assert ran(dvc(folder, "repro")) == ["source"]
-    assert (folder / "dvc.lock").read_bytes() == before
-    dvc(folder, "exp", "remove", "grid-2")
-    left = dvc(folder, "exp", "list")
-    assert "grid-1" in left and "grid-2" not in left
-    git(folder, "checkout", "--", ".")
-
-
-def test_seeds_run_what_is_missing_and_leave_out_what_differs_in_more(sweep):
-    folder, _ = sweep
-    printed = minirlhf(folder, "seeds", "1", "2", "--from", "ppo")
-    assert ran(printed)[-3:] == ["ppo", "evaluate", "report"] and "sft" not in ran(printed)
-    assert "left out: grid-1: ppo.kl_coef is 0.2, here 0.05" in printed or SOAK
-    rows = read_csv(folder / "plots" / "seeds.csv")
-    assert [row["seed"] for row in rows] == [1, 2]
-    assert rows[0]["ppo_score"] == read_json(folder / "metrics" / "evaluate.json")["ppo"]["gold"]
-    assert rows[0]["sft_score"] == rows[1]["sft_score"] and rows[0]["ppo_score"] != rows[1]["ppo_score"]
-    mean = read_json(folder / "metrics" / "seeds.json")["seeds"]["ppo_score"]["value"]
-    assert mean == pytest.approx((rows[0]["ppo_score"] + rows[1]["ppo_score"]) / 2, rel=1e-5)
-    assert (folder / "plots" / "images" / "seeds.png").exists()
-    assert "Training seeds" in (folder / "results" / "report.html").read_text()
-
-    printed = minirlhf(folder, "seeds", "1", "9", "--from", "ppo", "--collect", fails=True)
-    assert "error: ppo_seed 9: no such run" in printed and ran(printed) == []
-    git(folder, "checkout", "--", ".")
-
-
-def test_results_travel_through_a_shared_folder(clone, tmp_path):
-    source, _ = clone
+def test_results_travel_through_a_shared_folder(project, tmp_path):
     remote = f"[core]\n    remote = store\n['remote \"store\"']\n    url = {tmp_path}/store\n"
-    (source / ".dvc" / "config.local").write_text(remote)
-    dvc(source, "push")
-    (source / ".dvc" / "config.local").unlink()
-    whole = fresh_clone(source, tmp_path / "whole", remote)
+    config = (project / ".dvc" / "config.local").read_text()
+    (project / ".dvc" / "config.local").write_text(config + remote)
+    dvc(project, "push")
+    (project / ".dvc" / "config.local").write_text(config)
+    whole = fresh_clone(project, tmp_path / "whole", remote)
     dvc(whole, "pull")
     assert ran(dvc(whole, "repro")) == ["source"]
-    assert (whole / "models" / "ppo" / "model.safetensors").exists()
+    assert (whole / "models" / "sft" / "model.safetensors").exists()
 
     # Without a pull: a change in evaluate fetches what evaluate reads, and nothing else.
-    part = fresh_clone(source, tmp_path / "part", remote)
+    part = fresh_clone(project, tmp_path / "part", remote)
     change(part, {"evaluate": {"bootstrap": 60}})
     assert ran(dvc(part, "repro", "--pull", "--allow-missing")) == ["source", "evaluate", "report"]
     assert (part / "models" / "ppo").exists()
     assert not (part / "data" / "prepared" / "comparisons").exists() and not (part / "data" / "collected").exists()
+
+
+def test_a_sweep_of_ppo_settings_trains_sft_and_reward_once(clone, sweep):
+    for log in sweep.values():
+        assert ran(log) == ["source", "ppo", "evaluate", "report"]
+    everything = ran(clone[1]) + [stage for log in sweep.values() for stage in ran(log)]
+    assert (everything.count("sft"), everything.count("reward"), everything.count("ppo")) == (1, 1, 1 + len(KL))
+
+
+def test_experiments_are_shown_and_compared(project, sweep):
+    rows = shown(dvc(project, "exp", "show", "--csv"))
+    for name, kl in zip(sweep, KL, strict=True):
+        assert rows[name]["ppo.kl_coef"] == kl
+    documented = {"ppo.gold", "sft.gold", "kl", "win_rate.ppo_vs_sft.value", "seed", "reward_accuracy", "sft_eval_loss"}
+    assert documented <= rows["grid-1"].keys()
+    assert "ppo.kl_coef" in dvc(project, "exp", "diff", "grid-1", "grid-2", "--md")
+    dvc(project, "plots", "diff", "grid-1", "grid-2")
+    page = (project / "dvc_plots" / "index.html").read_text()
+    assert "grid-1" in page and "grid-2" in page and "vegaEmbed(" in page
+
+
+def test_an_experiment_is_kept_or_dropped_and_going_back_computes_nothing(project, sweep):
+    before, settings = (project / "dvc.lock").read_bytes(), (project / "params.yaml").read_text()
+    dvc(project, "exp", "apply", "grid-2")
+    assert YAML(typ="safe").load(project / "params.yaml")["ppo"]["kl_coef"] == float(KL[1])
+    assert KL[1] in dvc(project, "params", "diff")
+    dvc(project, "exp", "branch", "grid-2", "kept")
+    git(project, "rev-parse", "--verify", "refs/heads/kept")
+    (project / "params.yaml").write_text(settings)
+    assert ran(dvc(project, "repro")) == ["source"]
+    assert (project / "dvc.lock").read_bytes() == before
+    dvc(project, "exp", "remove", "grid-2")
+    left = dvc(project, "exp", "list")
+    assert "grid-1" in left and "grid-2" not in left
+    git(project, "checkout", "--", ".")
+
+
+def test_seeds_run_what_is_missing_and_leave_out_what_differs_in_more(project, sweep):
+    printed = minirlhf(project, "seeds", "1", "2", "--from", "ppo")
+    assert ran(printed)[-3:] == ["ppo", "evaluate", "report"] and "sft" not in ran(printed)
+    assert f"left out: grid-1: ppo.kl_coef is {KL[0]}, here 0.05" in printed
+    rows = read_csv(project / "plots" / "seeds.csv")
+    assert [row["seed"] for row in rows] == [1, 2]
+    assert rows[0]["ppo_score"] == read_json(project / "metrics" / "evaluate.json")["ppo"]["gold"]
+    assert rows[0]["sft_score"] == rows[1]["sft_score"] and rows[0]["ppo_score"] != rows[1]["ppo_score"]
+    mean = read_json(project / "metrics" / "seeds.json")["seeds"]["ppo_score"]["value"]
+    assert mean == pytest.approx((rows[0]["ppo_score"] + rows[1]["ppo_score"]) / 2, rel=1e-5)
+    assert (project / "plots" / "images" / "seeds.png").exists()
+    assert "Training seeds" in (project / "results" / "report.html").read_text()
+
+    printed = minirlhf(project, "seeds", "1", "9", "--from", "ppo", "--collect", fails=True)
+    assert "error: ppo_seed 9: no such run" in printed and ran(printed) == []
+    git(project, "checkout", "--", ".")
 
 
 @pytest.mark.skipif(not SOAK, reason="runs the pipeline once more")
