@@ -171,8 +171,9 @@ class RunCallback(TrainerCallback):
         control.should_save = due and control.should_log and state.global_step < state.max_steps
 
     def on_log(self, args, state, control, logs: dict[str, float], **kwargs) -> None:
-        self._shown.update({column: logs[name] for name, column in self.columns.items() if name in logs})
-        if self.on_row is not None and state.is_world_process_zero:
+        figures = {column: logs[name] for name, column in self.columns.items() if name in logs}
+        self._shown.update(figures)
+        if figures and self.on_row is not None and state.is_world_process_zero:
             self.on_row(history(state.log_history, self.columns))
 
     def on_save(self, args, state, control, **kwargs) -> None:

@@ -19,7 +19,7 @@ def train(stage, model, tiny_models, settings, tmp_path, **changes):
     settings[stage] |= {"steps": 6, "log_every": 6, "eval_every": 6} | changes
     params = parse_params(json.dumps(settings), "params.yaml")
     function, rows = {"sft": (train_sft, POSTS), "reward": (train_reward_model, COMPARISONS)}[stage]
-    return function(model, load_tokenizer(tiny_models / "sft"), rows, rows[:4], params, str(tmp_path))
+    return function(model, load_tokenizer(tiny_models / "sft"), rows, rows[:4], params, tmp_path)
 
 
 def make(stage, tiny_models):

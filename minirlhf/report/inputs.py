@@ -66,6 +66,11 @@ class Inputs:
         return next(rows, None)
 
     @property
+    def among_seeds(self) -> bool:
+        """Whether this run is one of the training seeds in plots/seeds.csv, by its numbers."""
+        return is_among(self.metrics["evaluate"], self.plots["seeds"])
+
+    @property
     def judge(self) -> str:
         """The name of the judge that decides."""
         return self.metrics["evaluate"]["win_rate"]["judge"]
@@ -108,11 +113,6 @@ class Inputs:
 def shorten(name: str) -> str:
     """A judge's name for where there is little room: the end of a path says more than its beginning."""
     return name if len(name) <= 32 else "..." + name[-29:]
-
-    @property
-    def among_seeds(self) -> bool:
-        """Whether this run is one of the training seeds in plots/seeds.csv, by its numbers."""
-        return is_among(self.metrics["evaluate"], self.plots["seeds"])
 
 
 def read_inputs(metrics: Path, plots: Path, summaries: Path) -> Inputs:

@@ -133,7 +133,7 @@ def _seeds(inputs: Inputs) -> str:
     rows = inputs.plots["seeds"]
     if not rows:
         return ""
-    table = tables.seeds_table(rows)
+    table = tables.seeds_table(rows, inputs.algorithm)
     note = escape(tables.seeds_note(inputs))
     return f"<h3>{escape(table.title)}</h3><p>{note}</p>" + _panels(inputs, "seeds") + table.html()
 

@@ -29,16 +29,16 @@ MEASURES = {
     "entropy": ("entropy, nats a token", 2),
 }
 
-# Column of plots/seeds.csv -> likewise.
+# Column of plots/seeds.csv -> likewise; {} is the algorithm.
 SEEDS = {
     "sft_score": ("SFT's score", 2),
-    "ppo_score": ("PPO's score", 2),
-    "gain": ("PPO minus SFT", 2),
+    "ppo_score": ("{}'s score", 2),
+    "gain": ("{} minus SFT", 2),
     "kl": ("KL", 2),
-    "ppo_vs_sft": ("PPO beats SFT", "%"),
-    "ppo_vs_reference": ("PPO beats the author", "%"),
-    "ppo_rougeL": ("PPO's ROUGE-L", 3),
-    "ppo_length": ("PPO's tokens", 1),
+    "ppo_vs_sft": ("{} beats SFT", "%"),
+    "ppo_vs_reference": ("{} beats the author", "%"),
+    "ppo_rougeL": ("{}'s ROUGE-L", 3),
+    "ppo_length": ("{}'s tokens", 1),
 }
 
 
@@ -140,14 +140,14 @@ def checks_table(checks: list[Check]) -> Table:
     return Table("Signs of a gamed reward", ("looked for", "found", "what was measured"), rows)
 
 
-def seeds_table(rows: list[Row]) -> Table:
+def seeds_table(rows: list[Row], algorithm: str = "PPO") -> Table:
     """Every training seed (rows of plots/seeds.csv), and the mean with its interval over seeds."""
     columns = {name: decimals for name, (_, decimals) in SEEDS.items()}
     lines = [(str(row["seed"]), *(_format(row[name], columns[name]) for name in columns)) for row in rows]
     if len(rows) > 1:
         means = {name: mean_interval([row[name] for row in rows]) for name in columns}
         lines.append(("mean", *(with_interval(means[name], columns[name]) for name in columns)))
-    return Table("Training seeds", ("seed", *(label for label, _ in SEEDS.values())), lines)
+    return Table("Training seeds", ("seed", *(label.format(algorithm) for label, _ in SEEDS.values())), lines)
 
 
 def seeds_note(inputs: Inputs) -> str:
@@ -168,7 +168,7 @@ def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) ->
     for table in [*tables, checks_table(checks)]:
         parts += [f"## {table.title}", table.markdown()]
     if inputs.plots["seeds"]:
-        table = seeds_table(inputs.plots["seeds"])
+        table = seeds_table(inputs.plots["seeds"], inputs.algorithm)
         parts += [f"## {table.title}", seeds_note(inputs), table.markdown()]
     return "\n\n".join(parts) + "\n"
 

@@ -137,6 +137,7 @@ def test_a_damaged_data_set(hub, settings):
 def test_weights_in_no_safe_format(hub, reward_files):
     hub.commit("model", REWARD, {name: file for name, file in reward_files.items() if name != "model.safetensors"})
     hub.commit("model", REWARD, reward_files, "refs/pr/1")
-    line = "no weights there (*.safetensors); a conversion may wait as a pull request: try revision refs/pr/1"
+    line = "no weights in safetensors format there (*.safetensors), and no other is read; "
+    line += "a conversion may wait as a pull request: try revision refs/pr/1"
     assert refused(models.load_reward_model, REWARD) == line
     models.load_reward_model(REWARD, "refs/pr/1")

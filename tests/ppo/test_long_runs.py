@@ -35,14 +35,12 @@ def slope(values: list[float]) -> float:
     return sum(step * (value - mean) for step, value in zip(steps, values, strict=True)) / sum(s * s for s in steps)
 
 
-def run(tokenizer, prompts, critic, updates, look, **saving):
-    folder = saving.pop("folder", None)
+def run(tokenizer, prompts, critic, updates, look, folder=None):
     config = PPOConfig(
-        episodes=8 * updates, batch_size=8, ppo_epochs=1, max_new_tokens=6, critic=critic, learning_rate=1e-5, **saving
+        episodes=8 * updates, batch_size=8, ppo_epochs=1, max_new_tokens=6, critic=critic, learning_rate=1e-5
     )
-    trainer = PPOTrainer(
-        config, make_policy(), tokenizer, count_w7, prompts, folder=folder, device="cpu", callbacks=[look]
-    )
+    options = {"folder": folder, "resume_minutes": 0, "device": "cpu", "callbacks": [look]}
+    trainer = PPOTrainer(config, make_policy(), tokenizer, count_w7, prompts, **options)
     trainer.train()
 
 
@@ -54,7 +52,7 @@ def test_no_tensor_and_no_file_is_kept_from_update_to_update(tokenizer, prompts,
         if row["update"] in (20, 40):
             seen.append((tensors(), sorted(path.name for path in tmp_path.rglob("*"))))
 
-    run(tokenizer, prompts, critic, 40, look, folder=tmp_path, save_every=5)
+    run(tokenizer, prompts, critic, 40, look, folder=tmp_path)
     assert seen[0] == seen[1]
     assert len(seen[0][1]) < 10
 

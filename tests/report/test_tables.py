@@ -38,7 +38,7 @@ def test_numbers_are_those_of_the_metrics(inputs):
 def test_markdown_has_every_table(inputs):
     text = markdown(inputs, run_checks(inputs), ("One.", "Two."))
     assert "One. Two." in text
-    assert text.count("\n## ") == 6 and "nan" not in text.lower()
+    assert text.count("\n## ") == 7 and "nan" not in text.lower()
 
 
 def test_what_the_reward_model_is_worth(inputs):

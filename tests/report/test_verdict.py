@@ -166,7 +166,7 @@ def test_reward_up_and_a_judge_that_prefers_sft_rings(compared):
     hacked = verdict.reward_and_judge(with_rates(inputs, ppo_vs_sft=interval(0.3, 0.05)))
     assert not hacked.passed and "PPO beats SFT 30% (25% to 35%) by judge-7b" in hacked.text
     assert verdict.reward_and_judge(with_rates(inputs, ppo_vs_sft=interval(0.7, 0.05))).passed
-    assert len(run_checks(inputs)) == len(CHECKS) - 2  # no path, and no facts
+    assert len(run_checks(inputs)) == len(CHECKS) - 3  # no path, no facts, no probes
 def test_the_algorithm_is_called_by_its_name(inputs):
     by_rloo = dataclasses.replace(inputs, metrics={**inputs.metrics, "ppo": {"algorithm": "rloo", "ppo_stopped": None}})
     found = give_verdict(by_rloo)
