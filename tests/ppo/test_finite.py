@@ -14,8 +14,8 @@ from tests.ppo.conftest import EOS, count_w7, make_policy
 SETTINGS = dict(episodes=64, batch_size=16, ppo_epochs=1, max_new_tokens=8, temperature=1.0, lr_schedule="constant")
 
 
-def make_trainer(tokenizer, prompts, reward=count_w7, policy=None, folder=None, reference=None, **changes):
-    options = {"reference": reference, "folder": folder, "resume_minutes": 0, "device": "cpu"}
+def make_trainer(tokenizer, prompts, reward=count_w7, policy=None, folder=None, reference=None, resume_minutes=5.0, **changes):
+    options = {"reference": reference, "folder": folder, "resume_minutes": resume_minutes, "device": "cpu"}
     config = PPOConfig(**{**SETTINGS, "learning_rate": 1e-3, **changes})
     policy = policy or make_policy()
     return PPOTrainer(config, policy, tokenizer, reward, prompts, **options)
@@ -27,7 +27,7 @@ def is_finite(file):
 
 def test_ppo_keeps_the_last_good_state_and_says_where(tokenizer, prompts, tmp_path):
     """The rate becomes absurd in mid-run; the resume point and the delivered state are of the update before."""
-    trainer = make_trainer(tokenizer, prompts, folder=tmp_path)
+    trainer = make_trainer(tokenizer, prompts, folder=tmp_path, resume_minutes=0)
 
     def absurd(optimizer, *ignored):
         optimizer.param_groups[0]["lr"] *= 1e42 if trainer.updates_done == 1 else 1
@@ -38,7 +38,7 @@ def test_ppo_keeps_the_last_good_state_and_says_where(tokenizer, prompts, tmp_pa
     assert re.match(r"ppo: update 2: the weights policy\.\S+ are no longer finite; try a lower ", str(caught.value))
     assert str(caught.value).endswith(f"; {tmp_path / 'resume'} holds the state after update 1")
     assert is_finite(tmp_path / "resume" / "weights.safetensors")
-    resumed = make_trainer(tokenizer, prompts, folder=tmp_path)
+    resumed = make_trainer(tokenizer, prompts, folder=tmp_path, resume_minutes=0)
     assert [row["update"] for row in resumed.train()] == [1, 2, 3, 4]
 
 
