@@ -112,7 +112,7 @@ def summarize(
     quiet()
     import torch
 
-    from minirlhf.causal_lm import TrunkAndHead, use_fast_gelu
+    from minirlhf.causal_lm import TrunkAndHead
     from minirlhf.evaluation.systems import sample
     from minirlhf.models import choose_device, load_policy, load_tokenizer
     from minirlhf.prompts import encode
@@ -126,7 +126,6 @@ def summarize(
     rows = [{"prompt": prompt, "reward_model": reward, "summaries": {}} for prompt in prompts]
     for name in models:
         tokenizer, policy = load_tokenizer(name), load_policy(name).to(device)
-        use_fast_gelu(policy)
         positions = getattr(policy.config, "max_position_embeddings", None) or decoding.max_prompt_tokens
         limit = min(decoding.max_prompt_tokens, positions - decoding.max_new_tokens)
         read = []

@@ -1,13 +1,17 @@
+import os
 import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from minirlhf import stage
 from minirlhf.errors import printable
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_user_error_is_one_line_and_exit_code_1():
@@ -89,7 +93,8 @@ def test_too_little_memory_is_one_line_that_says_what_to_try(tmp_path):
     code = "from minirlhf import stage\ndef main(): return bytearray(2**40)\nstage.run(main)"
     (tmp_path / "ppo.py").write_text(code)
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))  # noqa: E731
-    result = subprocess.run([sys.executable, tmp_path / "ppo.py"], capture_output=True, text=True, preexec_fn=limit)
+    options = {"env": os.environ | {"PYTHONPATH": str(ROOT)}, "preexec_fn": limit}
+    result = subprocess.run([sys.executable, tmp_path / "ppo.py"], capture_output=True, text=True, **options)
     assert result.returncode == 1 and result.stderr.count("\n") == 1
     assert result.stderr.startswith("error: out of memory")
     assert "a smaller ppo.micro_batch_size, ppo.rollout_batch_size" in result.stderr

@@ -7,7 +7,7 @@ import torch
 from minirlhf import training
 from minirlhf.errors import UserError
 from minirlhf.files import read_json
-from minirlhf.models import load_policy, load_reward_model, load_tokenizer
+from minirlhf.models import load_policy, load_tokenizer, new_reward_model
 from minirlhf.params import parse_params
 from minirlhf.reward_model import train_reward_model
 from minirlhf.sft import train_sft
@@ -36,7 +36,7 @@ def train(tiny_models, settings):
         if stage == "sft":
             model, rows, function = load_policy(str(tiny_models / "sft")), POSTS, train_sft
         else:
-            model, function = load_reward_model(str(tiny_models / "sft"), num_labels=1), train_reward_model
+            model, function = new_reward_model(tiny_models / "sft"), train_reward_model
             rows = COMPARISONS
 
         def stop(callback, args, state, control, **kwargs):

@@ -14,7 +14,9 @@ from tests.ppo.conftest import EOS, count_w7, make_policy
 SETTINGS = dict(episodes=64, batch_size=16, ppo_epochs=1, max_new_tokens=8, temperature=1.0, lr_schedule="constant")
 
 
-def make_trainer(tokenizer, prompts, reward=count_w7, policy=None, folder=None, reference=None, resume_minutes=5.0, **changes):
+def make_trainer(
+    tokenizer, prompts, reward=count_w7, policy=None, folder=None, reference=None, resume_minutes=5.0, **changes
+):
     options = {"reference": reference, "folder": folder, "resume_minutes": resume_minutes, "device": "cpu"}
     config = PPOConfig(**{**SETTINGS, "learning_rate": 1e-3, **changes})
     policy = policy or make_policy()
