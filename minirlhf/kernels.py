@@ -3,21 +3,15 @@
 - Linear layers in fp32 by oneDNN. PyTorch multiplies fp32 matrices with MKL, which leaves half of the speed of an AMD
   processor with AVX-512 unused; `python benchmarks/linear.py` compares the two.
 - GPT-2's `gelu_new` by PyTorch's fused kernel, which also keeps one tensor for the backward pass in place of six.
-- Large tensors in pages of 2 MB (Linux), where every page that a tensor touches first costs a trap into the kernel.
 
 Weights, their names and the config stay what they are, so what is saved is unchanged.
 """
-
-import os
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
-
-# PyTorch reads it when it allocates its first large tensor.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 # What torch.compile puts in the place of a linear layer on a CPU. Absent from builds without oneDNN.
 _ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
