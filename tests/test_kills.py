@@ -83,13 +83,32 @@ def default_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def start(folder: Path, *command: str) -> subprocess.Popen:
-    """Start dvc in a process group of its own; what it prints goes to `folder.log`."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "2"}
-    with open(folder.with_suffix(".log"), "w") as log:
-        return subprocess.Popen([sys.executable, "-m", "dvc", *command], cwd=folder, env=environment, stdout=log,
-                                stderr=log, start_new_session=True, preexec_fn=default_interrupt)  # fmt: skip
+@pytest.fixture
+def start():
+    """Start dvc in a process group of its own; what it prints goes to `folder.log`. What still runs later is killed."""
+    started = []
+
+    def run(folder: Path, *command: str) -> subprocess.Popen:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        with open(folder.with_suffix(".log"), "w") as log:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "dvc", *command],
+                    cwd=folder,
+                    env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "2"},
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    preexec_fn=default_interrupt,
+                )
+            )
+        return started[-1]
+
+    yield run
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.mark.parametrize(
@@ -160,7 +179,7 @@ run(main)
 """
 
 
-def test_no_stage_outlives_a_killed_dvc(tmp_path, monkeypatch, rng):
+def test_no_stage_outlives_a_killed_dvc(tmp_path, monkeypatch, start, rng):
     """A stage without PyTorch, for the sake of time: what ends it is the same in all of them."""
     (tmp_path / "light.py").write_text(LIGHT)
     (tmp_path / "dvc.yaml").write_text("stages: {light: {cmd: python light.py, outs: [out]}}\n")
@@ -358,7 +377,7 @@ def kill(process: subprocess.Popen, rng: random.Random) -> str:
 
 
 @soak
-def test_forty_kills(clone, rng):
+def test_forty_kills(clone, start, rng):
     prepared, whole, seconds = clone
     kills = 0
     while kills < KILLS:
@@ -396,7 +415,7 @@ def test_forty_kills(clone, rng):
 
 @soak
 @pytest.mark.parametrize("way", ["--temp", "--queue"])
-def test_experiments_go_on_as_well(clone, way):
+def test_experiments_go_on_as_well(clone, start, way):
     prepared, whole, _ = clone
     folder = prepared.with_name(way.strip("-"))
     shutil.copytree(prepared, folder)
