@@ -34,7 +34,7 @@ TOLERANCES = {
     "reward.reward_accuracy*": 0.1,
     "reward.reward_test_loss": 0.08,
     "ppo.ppo_reward": 0.2,
-    "ppo.ppo_kl": 0.6,
+    "ppo.ppo_kl": 1.2,
     "ppo.ppo_length": 3.0,
     "evaluate.greedy.*.gold": 0.2,
     "evaluate.greedy.*.reward": 0.3,
@@ -44,7 +44,7 @@ TOLERANCES = {
     "evaluate.*.rouge?": 0.06,
     "evaluate.*.length": 3.0,
     "evaluate.*.ended": 0.05,
-    "evaluate.kl": 0.6,
+    "evaluate.kl": 1.2,
     "evaluate.posts": 0,
     "evaluate.win_rate.*.value": 0.15,
 }
