@@ -144,18 +144,28 @@ def load_reward_model(name: Place, revision: str | None = None) -> "PreTrainedMo
     return model
 
 
-def new_reward_model(name: Place) -> "PreTrainedModel":
-    """The trunk of a causal language model under a new head of one label, from torch's random state.
+def new_reward_model(name: Place, revision: str | None = None) -> "PreTrainedModel":
+    """The trunk of a language model, decoder or encoder, under a head of one label.
+
+    The head is drawn from torch's random state where there is none of one label: a head that predicts tokens, or has
+    more labels, is dropped. So is a pooler where there is none, which comes between an encoder and its head.
 
     Raises UserError as `load_policy`.
     """
     from transformers import AutoModelForSequenceClassification
 
-    return _load(AutoModelForSequenceClassification, name, None, new=("score.weight",), num_labels=1)
+    options = {"num_labels": 1, "ignore_mismatched_sizes": True}  # those of the trunk are refused nevertheless
+    return _load(AutoModelForSequenceClassification, name, revision, new_head=True, **options)
 
 
-def _load(auto_class, name: Place, revision: str | None, new: tuple[str, ...] = (), **options) -> "PreTrainedModel":
-    """A model all of whose weights are there, those named in `new` apart, and finite."""
+def _is_of_head(key: str, model: "PreTrainedModel") -> bool:
+    """Whether a classifier's weight is of its head, or of the pooler before it, which some trunks hold."""
+    trunk = f"{model.base_model_prefix}."
+    return not key.startswith(trunk) or key.startswith(f"{trunk}pooler.")
+
+
+def _load(auto_class, name: Place, revision: str | None, new_head: bool = False, **options) -> "PreTrainedModel":
+    """A model all of whose weights are there, those of a new head apart, and finite."""
     import torch
 
     from minirlhf.finite import first_bad
@@ -170,9 +180,13 @@ def _load(auto_class, name: Place, revision: str | None, new: tuple[str, ...] = 
         model, found = auto_class.from_pretrained(folder, output_loading_info=True, **options)
     except Exception as error:
         raise UserError(f"{name}: cannot load the model ({first_line(error)})") from error
-    missing = sorted(set(found["missing_keys"]) - set(new))
-    if missing:  # transformers would draw them at random
-        raise UserError(f"{name}: no weights {missing[0]}, which a {type(model).__name__} has")
+    unfit = {key for key, *_ in found["mismatched_keys"]}
+    # What is missing or does not fit was drawn at random.
+    drawn = sorted(key for key in {*found["missing_keys"], *unfit} if not (new_head and _is_of_head(key, model)))
+    if drawn and drawn[0] in unfit:
+        raise UserError(f"{name}: cannot load the model (the weights {drawn[0]} do not fit its config)")
+    if drawn:
+        raise UserError(f"{name}: no weights {drawn[0]}, which a {type(model).__name__} has")
     bad = first_bad(model.named_parameters())
     if bad is not None:
         raise UserError(f"{name}: NaN or infinity in the weights {bad}: damaged, or badly trained")

@@ -90,8 +90,9 @@ class SFTParams(TrainParams):
 class RewardParams(TrainParams):
     """The reward model: trained here, or pretrained and used as it is."""
 
-    pretrained: Name | None  # a sequence classifier: folder or hub name; null: train one from the SFT model
-    revision: str | None  # hub only
+    base: Name | None  # what to train it from, an encoder or a decoder: folder or hub name; null: the SFT model
+    pretrained: Name | None  # in the place of training: a sequence classifier, folder or hub name
+    revision: str | None  # of base or pretrained, hub only
     # prompt and response as one text, or as question and answer; null: concat for a decoder, pair for an encoder
     format: Literal["concat", "pair"] | None
     candidates: Annotated[int, Field(ge=0)]  # SFT samples a post that annotators compare; embedded world only
@@ -100,8 +101,10 @@ class RewardParams(TrainParams):
 
     @model_validator(mode="after")
     def _format_fits(self) -> Self:
-        if self.pretrained is None and self.format == "pair":
-            raise ValueError("format must be concat or null where the reward model is trained here (pretrained: null)")
+        if self.base is not None and self.pretrained is not None:
+            raise ValueError("base (train from it) and pretrained (use it as it is) are both set; one must be null")
+        if self.base is None and self.pretrained is None and self.format == "pair":
+            raise ValueError("format must be concat or null where the reward model is trained from the SFT model")
         return self
 
 

@@ -147,8 +147,9 @@ class Plan:
         self.policy = self.passes.parameters
         self._with_adapters: tuple[LoRAConfig, Passes] | None = None
         reward = self.config
-        if params.reward.pretrained is not None:
-            reward = models.load_config(model_place(params.reward.pretrained), params.reward.revision)
+        named = params.reward.base or params.reward.pretrained
+        if named is not None:
+            reward = models.load_config(model_place(named), params.reward.revision)
         reward.num_labels = 1
         self.reward = parameters_of_reward_model(reward)
 

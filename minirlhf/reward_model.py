@@ -9,41 +9,44 @@ from trl import RewardConfig, RewardTrainer
 
 from minirlhf.comparisons import group_comparisons
 from minirlhf.finite import FiniteTrainer
-from minirlhf.prompts import encode
+from minirlhf.rewards.model import RewardModel
 from minirlhf.training import OnRow, fit
 
 if TYPE_CHECKING:
     from minirlhf.params import Params
 
 
-def encode_group(tokenizer, group: dict) -> dict:
-    """Token ids of every summary of a group after its prompt, with EOS exactly where the summary ended by itself."""
-    prompt_ids = encode(tokenizer, group["prompt"])
-    sequences = []
-    for text, ended in group["summaries"]:
-        sequences.append(prompt_ids + encode(tokenizer, text) + [tokenizer.eos_token_id] * ended)
+def encode_group(reward: RewardModel, group: dict) -> dict:
+    """What the reward model reads of every summary of a group: the very ids that it will score."""
+    texts, ended = map(list, zip(*group["summaries"], strict=True))
+    sequences = reward.encode([group["prompt"]] * len(texts), texts, ended)
     return {"sequences": sequences, "pairs": [list(pair) for pair in group["pairs"]]}
 
 
 def collate_groups(groups: list[dict]) -> dict[str, Tensor]:
     """Right-pad all sequences of a batch of groups.
 
-    >>> batch = collate_groups([{"sequences": [[5, 6, 7], [5, 6]], "pairs": [[1, 0]]},
-    ...                         {"sequences": [[8], [9]], "pairs": [[0, 1]]}])
+    >>> one, two, three = {"input_ids": [5, 6, 7]}, {"input_ids": [5, 6]}, {"input_ids": [8]}
+    >>> batch = collate_groups([{"sequences": [one, two], "pairs": [[1, 0]]},
+    ...                         {"sequences": [three, three], "pairs": [[0, 1]]}])
     >>> batch["input_ids"].tolist(), batch["lengths"].tolist(), batch["pairs"].tolist()
-    ([[5, 6, 7], [5, 6, 0], [8, 0, 0], [9, 0, 0]], [3, 2, 1, 1], [[1, 0], [2, 3]])
+    ([[5, 6, 7], [5, 6, 0], [8, 0, 0], [8, 0, 0]], [3, 2, 1, 1], [[1, 0], [2, 3]])
 
-    Returns `input_ids` [N, T], `lengths` [N] and `pairs` [M, 2], which index the N sequences. What stands in the
-    padding is never read: masks are made from lengths.
+    Returns what the model reads, each [N, T] (`input_ids`, and `token_type_ids` where sequences have them), `lengths`
+    [N] and `pairs` [M, 2], which index the N sequences. What stands in the padding is never read: masks are made from
+    lengths.
     """
-    sequences = [torch.tensor(ids) for group in groups for ids in group["sequences"]]
+    sequences = [sequence for group in groups for sequence in group["sequences"]]
     pairs, offset = [], 0
     for group in groups:
         pairs += [[offset + index for index in pair] for pair in group["pairs"]]
         offset += len(group["sequences"])
-    return {
-        "input_ids": torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True),
-        "lengths": torch.tensor([len(ids) for ids in sequences]),
+    padded = {
+        key: torch.nn.utils.rnn.pad_sequence([torch.tensor(row[key]) for row in sequences], batch_first=True)
+        for key in sequences[0]
+    }
+    return padded | {
+        "lengths": torch.tensor([len(sequence["input_ids"]) for sequence in sequences]),
         "pairs": torch.tensor(pairs),
     }
 
@@ -51,8 +54,9 @@ def collate_groups(groups: list[dict]) -> dict[str, Tensor]:
 class GroupedRewardTrainer(FiniteTrainer, RewardTrainer):
     """TRL's RewardTrainer on groups of comparisons (see `group_comparisons`) instead of single pairs.
 
-    Departs from it in that a summary is encoded once for all comparisons it is in, and that the score is read at the
-    last token by length: TRL looks for the last token that is not padding, which for GPT-2 skips the EOS.
+    Departs from it in that a summary is encoded once for all comparisons it is in, that a decoder's score is read at
+    the last token by length (TRL looks for the last token that is not padding, which for GPT-2 skips the EOS), and
+    that an encoder may be trained, on post and summary as a pair of texts.
     """
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
@@ -62,7 +66,7 @@ class GroupedRewardTrainer(FiniteTrainer, RewardTrainer):
         self._signature_columns = ["sequences", "pairs"]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        rewards = last_token_scores(model, inputs["input_ids"], inputs["lengths"])
+        rewards = raw_scores(model, **{key: value for key, value in inputs.items() if key != "pairs"})
         chosen, rejected = rewards[inputs["pairs"]].unbind(1)
         loss = -torch.nn.functional.logsigmoid(chosen - rejected).mean()
         mode = "train" if self.model.training else "eval"
@@ -70,13 +74,17 @@ class GroupedRewardTrainer(FiniteTrainer, RewardTrainer):
         return (loss, {"rewards": rewards}) if return_outputs else loss
 
 
-def last_token_scores(model, input_ids: Tensor, lengths: Tensor) -> Tensor:
-    """Scores [N] of a decoder reward model at the last token of right-padded `input_ids` [N, T]; lengths [N]."""
-    mask = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]
-    hidden = model.base_model(input_ids=input_ids, attention_mask=mask.long(), use_cache=False)[
-        0
-    ]  # [N, T, width]
-    last = hidden[torch.arange(len(lengths), device=lengths.device), lengths - 1]  # [N, width]
+def raw_scores(model, input_ids: Tensor, lengths: Tensor, **inputs: Tensor) -> Tensor:
+    """Scores [N], not normalised, of right-padded `input_ids` [N, T]; lengths [N].
+
+    An encoder pools where it always does; a decoder is read at the last token. `inputs` are what else it reads of
+    every token, [N, T] each.
+    """
+    mask = (torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]).long()
+    if not hasattr(model, "score"):
+        return model(input_ids=input_ids, attention_mask=mask, **inputs).logits[:, 0].float()
+    trunk = model.base_model(input_ids=input_ids, attention_mask=mask, use_cache=False, **inputs)
+    last = trunk[0][torch.arange(len(lengths), device=lengths.device), lengths - 1]  # [N, width]
     return model.score(last).squeeze(-1).float()
 
 
@@ -89,9 +97,10 @@ def train_reward_model(
     folder: Path,
     on_row: OnRow | None = None,
 ) -> list[dict]:
-    """Train `model` (one label, on the policy's trunk) in place on rows of `prompt`, `chosen`, `rejected`.
+    """Train `model` (a sequence classifier of one label) in place on rows of `prompt`, `chosen`, `rejected`.
 
     Args:
+        tokenizer: the model's own; it need not be the policy's.
         folder: for resume points.
         on_row: called with the history so far after each logged row.
 
@@ -100,10 +109,12 @@ def train_reward_model(
 
     Raises:
         TrainingError: a loss, a gradient or the weights are no longer finite.
+        UserError: `reward.format` does not suit the tokenizer, or a summary is too long for the model.
     """
+    reward = RewardModel(model, tokenizer, format=params.reward.format, device=model.device)
 
     def encoded(rows: list[dict]) -> list[dict]:
-        return [encode_group(tokenizer, group) for group in group_comparisons(rows)]
+        return [encode_group(reward, group) for group in group_comparisons(rows)]
 
     return fit(
         GroupedRewardTrainer,

@@ -58,16 +58,18 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> No
     from minirlhf.ppo.trainer import PPOTrainer
 
     settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "ppo"}) | {"device": device}
-    # A separate critic begins as the reward model (Huang et al. 2024) where that was trained here, from the SFT model,
-    # so that their tokenizers agree. Else it begins as the SFT model.
+    tokenizer = models.load_tokenizer(args.sft)
+    # A separate critic begins as the reward model (Huang et al. 2024) where that was trained here and reads the tokens
+    # of the policy, as one from the SFT model does. Else it begins as the SFT model.
     trained_here = (args.reward / "config.json").exists()
-    critic_init = str(args.reward) if params.ppo.critic == "separate" and trained_here else None
+    like_policy = trained_here and reward.tokenizer.get_vocab() == tokenizer.get_vocab()
+    critic_init = str(args.reward) if params.ppo.critic == "separate" and like_policy else None
     on_row = live("ppo", args.curves, args.metrics, params)
     with resume_folder("ppo", settings, (__file__, args.posts, args.sft, args.reward)) as folder:
         trainer = PPOTrainer(
             params.ppo,
             policy=models.load_policy(args.sft),
-            tokenizer=models.load_tokenizer(args.sft),
+            tokenizer=tokenizer,
             reward=reward,
             prompts=prompts["train"],
             eval_prompts=prompts["validation"],

@@ -1,9 +1,9 @@
-"""The reward model: train one from the SFT model on comparisons, or take a pretrained one as it is.
+"""The reward model: train one on comparisons, from the SFT model or another, or take a pretrained one as it is.
 
 In the embedded world summaries sampled from the SFT model are compared by its simulated annotators first, and saved
 as data; the reward model trains on these and on the given comparisons.
 
-In:  prepared posts and comparisons, the SFT model (or the name of a pretrained reward model in the params).
+In:  prepared posts and comparisons, the SFT model (or what the params name: reward.base, reward.pretrained).
 Out: models/reward (a model, or the name of one; its normalisation), data/collected (comparisons of candidates),
      metrics/reward.json (accuracy on held-out comparisons, length bias, agreement with gold), plots/reward.csv,
      plots/calibration.csv, plots/reward_margins.csv, plots/gold_margins.csv, plots/reward_probes.csv.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
+from minirlhf.data.locate import model_place
 from minirlhf.files import read_jsonl, read_object, replace_folder, write_csv, write_json, write_jsonl
 from minirlhf.params import Params, load_params
 from minirlhf.resume import resume_folder, saved
@@ -60,6 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     from minirlhf.training import last_logged
 
     device = models.choose_device(params.device)
+    commit = read_object(args.sources / "reward.json").get("commit")
     settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "reward"})
     settings |= {"device": device, "max_response_tokens": params.data.max_response_tokens}
     inputs = (__file__, args.posts, args.comparisons, args.sft, args.sources / "reward.json")
@@ -70,13 +72,12 @@ def main(argv: list[str] | None = None) -> None:
             if params.reward.pretrained is None:
                 rows = {split: given[split] + collected.get(split, []) for split in SPLITS}
                 on_row = live("reward", args.curves, args.metrics, params)
-                history = train(args.sft, rows, params, folder, resume, on_row)
+                history = train(args.sft, commit, rows, params, folder, resume, on_row)
                 metrics["reward_train_loss"] = last_logged(history, "train_loss")
-                note: dict = {"format": "concat"}
+                note: dict = {"format": params.reward.format}
             else:
                 history = [dict.fromkeys(("step", "train_loss", "eval_loss", "eval_accuracy"))]  # nothing was trained
-                pretrained, commit = params.reward.pretrained, read_object(args.sources / "reward.json").get("commit")
-                note = {"model": pretrained, "revision": commit, "format": params.reward.format}
+                note = {"model": params.reward.pretrained, "revision": commit, "format": params.reward.format}
             write_json(folder / "reward.json", note)
             reward = RewardModel.load(folder, device=device, precision=params.precision, desc="reward: scoring")
             references = posts["train"][:NORMALISING_POSTS]
@@ -159,17 +160,27 @@ def collect(
 
 
 def train(
-    sft: Path, rows: dict[str, list[dict]], params: Params, folder: Path, resume: Path, on_row: "OnRow"
+    sft: Path,
+    commit: str | None,
+    rows: dict[str, list[dict]],
+    params: Params,
+    folder: Path,
+    resume: Path,
+    on_row: "OnRow",
 ) -> list[dict]:
-    """Train a reward model from the SFT model, write it into `folder`, and return the history."""
+    """Train a reward model from the SFT model, or from `reward.base` at a commit; write it and its own tokenizer.
+
+    Returns the history.
+    """
     import torch
 
     from minirlhf import models
     from minirlhf.reward_model import train_reward_model
 
+    base, revision = (sft, None) if params.reward.base is None else (model_place(params.reward.base), commit)
     torch.manual_seed(params.seed)  # of the new head
-    model, tokenizer = models.new_reward_model(sft), models.load_tokenizer(sft)
-    models.check_vocabulary(model, tokenizer, sft)
+    model, tokenizer = models.new_reward_model(base, revision), models.read_tokenizer(base, revision)
+    models.check_vocabulary(model, tokenizer, base)
     history = train_reward_model(model, tokenizer, rows["train"], rows["validation"], params, resume, on_row)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -37,8 +37,9 @@ def look(params: Params) -> dict[str, dict[str, str]]:
         "base": fingerprint(params.model.base, params.model.revision, "model"),
         "reward": {"kind": "trained"},
     }
-    if reward.pretrained is not None:
-        notes["reward"] = fingerprint(reward.pretrained, reward.revision, "model")
+    named = reward.base or reward.pretrained
+    if named is not None:
+        notes["reward"] = fingerprint(named, reward.revision, "model")
     return notes
 
 

@@ -52,6 +52,7 @@ SETTINGS = {
     "model": {"base": "models/base", "revision": None, "random_weights": None},
     "sft": TRAIN,
     "reward": {
+        "base": None,
         "pretrained": None,
         "revision": None,
         "format": "concat",
@@ -145,6 +146,35 @@ def tiny_models(tmp_path_factory, small_bpe):
         torch.manual_seed(seed)
         kind(config).save_pretrained(folder / name)
         small_bpe.save_pretrained(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoders(tmp_path_factory):
+    """A folder of tiny encoders of 128 positions with random weights and a WordPiece tokenizer of their own.
+
+    `bert` is a trunk without pooler and head, as a MiniLM; `deberta` predicts tokens.
+    """
+    import torch
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertModel, BertTokenizer, DebertaV2Config, DebertaV2ForMaskedLM
+
+    from minirlhf.world import posts
+
+    core = BertWordPieceTokenizer()
+    core.train_from_iterator([row["prompt"] for row in posts(3, "train", 24)], vocab_size=400, show_progress=False)
+    tokenizer = BertTokenizer(vocab=core.get_vocab(), model_max_length=128)
+    sizes = {"vocab_size": len(tokenizer), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 16, "max_position_embeddings": 128, "initializer_range": 0.2}
+    # As DeBERTa-v3: positions are relative alone, and there are no token types.
+    relative = {"relative_attention": True, "position_biased_input": False, "pos_att_type": ["p2c", "c2p"]}
+    folder = tmp_path_factory.mktemp("encoders")
+    torch.manual_seed(0)
+    BertModel(BertConfig(**sizes), add_pooling_layer=False).save_pretrained(folder / "bert")
+    deberta = DebertaV2Config(**sizes, **relative, type_vocab_size=0, pooler_hidden_size=16)
+    DebertaV2ForMaskedLM(deberta).save_pretrained(folder / "deberta")
+    for name in ("bert", "deberta"):
+        tokenizer.save_pretrained(folder / name)
     return folder
 
 

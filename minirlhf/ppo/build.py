@@ -15,7 +15,7 @@ from minirlhf.errors import UserError
 from minirlhf.files import read_json
 from minirlhf.kernels import use_fast_kernels
 from minirlhf.memory import BatchSize
-from minirlhf.models import check_vocabulary, load_config, load_policy, load_reward_model, load_tokenizer
+from minirlhf.models import check_vocabulary, load_config, load_policy, load_reward_model, read_tokenizer
 from minirlhf.ppo.config import LoRAConfig, PPOConfig
 from minirlhf.ppo.model import Models, ValueHead
 
@@ -139,5 +139,5 @@ def _load_critic(name: str) -> "PreTrainedModel":
 
 
 def _check_same_tokenizer(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
-    if load_tokenizer(name).get_vocab() != tokenizer.get_vocab():
+    if read_tokenizer(name).get_vocab() != tokenizer.get_vocab():
         raise UserError(f"critic_init: the tokenizer of {name} is not the policy's: a critic reads the policy's tokens")

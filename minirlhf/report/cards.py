@@ -121,9 +121,10 @@ def _license(sources: Sources) -> str:
 
 def _fields(name: str, settings: Settings, sources: Sources) -> dict[str, Any]:
     """The card's metadata, for the hub."""
-    pretrained = name == "reward" and sources["reward"]["kind"] != "trained"
-    base = sources["reward" if pretrained else "base"]
-    has_weights_of_base = pretrained or settings["model"]["random_weights"] is None
+    named = name == "reward" and sources["reward"]["kind"] != "trained"  # what it was trained from, or what it is
+    pretrained = named and settings["reward"]["base"] is None
+    base = sources["reward" if named else "base"]
+    has_weights_of_base = named or settings["model"]["random_weights"] is None
     used = {"sft": ("posts",), "reward": () if pretrained else ("posts", "comparisons")}.get(
         name, ("posts", "comparisons")
     )
@@ -147,7 +148,8 @@ def _made_from(name: str, settings: Settings, sources: Sources) -> Table:
     rows = [("base model", base), ("posts", _source(sources["posts"], settings))]
     if name != "sft":
         rows.append(("comparisons", _source(sources["comparisons"], settings)))
-        rows.append(("reward model", _source(sources["reward"], settings)))
+        trained = "trained here, from " * (settings["reward"]["base"] is not None)
+        rows.append(("reward model", trained + _source(sources["reward"], settings)))
     return Table("", ("", "content"), rows)
 
 
@@ -164,15 +166,19 @@ def _source(note: dict[str, str], settings: Settings) -> str:
 
 def _reward_text(settings: Settings, sources: Sources) -> str:
     scores = "Scores are centred: those of the authors' training summaries are 0 on average."
-    if sources["reward"]["kind"] != "trained":
+    base = settings["reward"]["base"]
+    if base is None and sources["reward"]["kind"] != "trained":
         return (
             f"A pretrained sequence classifier, {_source(sources['reward'], settings)}, used as it is. The folder "
             f"holds no weights, only its name and the mean that its scores are centred by. {scores}"
         )
-    return (
-        "The supervised policy with a head that gives one score, trained on comparisons of two summaries. It reads "
-        f"post and summary as one text, and the end token where the summary ended by itself. {scores}"
-    )
+    trunk = "The supervised policy" if base is None else _source(sources["reward"], settings)
+    reads = "It reads post and summary as one text, and the end token where the summary ended by itself"
+    if base is not None:
+        reads = (
+            "Its tokenizer is its own. `reward.json` says whether it reads post and summary as a pair or as one text"
+        )
+    return f"{trunk} with a head that gives one score, trained on comparisons of two summaries. {reads}. {scores}"
 
 
 def _measured(inputs: Inputs, name: str) -> list[Table]:

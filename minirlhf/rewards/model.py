@@ -98,11 +98,7 @@ class RewardModel:
 
     def __call__(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[float]:
         """Normalised scores of B responses; `ended` says which of them ended by themselves."""
-        sequences = (
-            self._encode_pairs(prompts, responses)
-            if self.format == "pair"
-            else self._concatenate(prompts, responses, ended)
-        )
+        sequences = self.encode(prompts, responses, ended)
         scores = [0.0] * len(sequences)
         with nullcontext() if self.desc is None else Progress(len(scores), "summaries", self.desc) as progress:
 
@@ -117,6 +113,15 @@ class RewardModel:
             order = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]["input_ids"]))
             self.batch_size.each(order, score)
         return scores
+
+    def encode(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[dict[str, list[int]]]:
+        """What the model reads of B responses, in scoring as in training: `input_ids`, and `token_type_ids` if any.
+
+        Raises UserError for a response that is too long for the model.
+        """
+        if self.format == "pair":
+            return self._encode_pairs(prompts, responses)
+        return self._concatenate(prompts, responses, ended)
 
     def _concatenate(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[dict[str, list[int]]]:
         """Prompt, response, and EOS where it ended, each encoded alone, as the reward stage trains on them."""
@@ -136,6 +141,7 @@ class RewardModel:
         prompts, responses = spell_out(self.tokenizer, prompts), spell_out(self.tokenizer, responses)
         options = {"truncation": "only_first", "max_length": self.max_length, "split_special_tokens": True}
         encoded = self.tokenizer(prompts, responses, return_attention_mask=False, **options)
+        self.tokenizer.backend_tokenizer.no_truncation()  # which would be saved with it
         return [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
 
     def _check_fits(self, tokens: int) -> None:
