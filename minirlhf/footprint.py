@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -102,27 +103,38 @@ class Passes:
         lora: LoRAConfig | None = None,
         real: bool = False,
     ):
-        from transformers import AutoModelForCausalLM
-
         # Tensors without storage are the CPU's: those of a GPU need a GPU. Its kernels make nearly the same.
         self.device, self.precision = torch.device(device if real else "cpu"), precision
         self._prefill_tokens = prefill_tokens(device)
         self._fake = contextlib.nullcontext() if real else FakeTensorMode()
         with self.device if real else torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            model = self._make(config)
             if lora is not None:
                 add_adapters(model, lora, seed=0)
         if not real:
             with self._fake:
                 _replace_tensors(model)
         use_fast_kernels(model)
-        self.parts = _Unchecked(model.eval())
+        self.model = model.eval()
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
+    def _make(self, config: "PretrainedConfig") -> nn.Module:
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+    @cached_property
+    def parts(self) -> TrunkAndHead:
+        return _Unchecked(self.model)
+
+    @property
+    def vocabulary(self) -> int:
+        return self.parts.vocabulary
+
     def learn(self, rows: int, length: int, response: int, checkpointing: bool = False) -> None:
         """Forward and backward pass of B rows of T tokens, the logits of R tokens each; the gradients are there."""
-        with recomputing(checkpointed_layers([self.parts.model]) if checkpointing else []), self._autocast():
+        with recomputing(checkpointed_layers([self.model]) if checkpointing else []), self._autocast():
             self._logprobs(rows, length, response).sum().backward()
 
     @torch.no_grad()
@@ -154,7 +166,7 @@ class Passes:
         with self._fake:
             for parameter in self.trained:
                 parameter.grad = torch.zeros_like(parameter)  # counted apart
-            with Allocations(self.parts.vocabulary) as allocations:
+            with Allocations(self.vocabulary) as allocations:
                 kv_cache = work() or 0
         peak = allocations.peak
         return Taken(max(peak.activations - kv_cache, 0), peak.logits, kv_cache)
@@ -180,6 +192,25 @@ class Passes:
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+
+class RewardPasses(Passes):
+    """The passes of a reward model, decoder or encoder: `learn` and `score`, of one score a row."""
+
+    vocabulary = 0  # it has no logits over tokens
+
+    def _make(self, config: "PretrainedConfig") -> nn.Module:
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+
+    def _logprobs(self, rows: int, length: int, response: int) -> Tensor:
+        from minirlhf.reward_model import raw_scores
+
+        # What is longer than the model has positions for is shortened.
+        length = min(length, getattr(self.model.config, "max_position_embeddings", None) or length)
+        ids = torch.zeros(rows, length, dtype=torch.long, device=self.device)
+        return raw_scores(self.model, ids, torch.full((rows,), length, device=self.device))
 
 
 def _replace_tensors(model: nn.Module) -> None:

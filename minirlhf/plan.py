@@ -15,7 +15,7 @@ from minirlhf import models
 from minirlhf.causal_lm import check_fits
 from minirlhf.data.locate import model_place
 from minirlhf.files import read_json, read_text
-from minirlhf.footprint import Passes, Taken, parameters_of_reward_model
+from minirlhf.footprint import Passes, RewardPasses, Taken, parameters_of_reward_model
 from minirlhf.ppo.config import LoRAConfig
 
 if TYPE_CHECKING:
@@ -146,11 +146,13 @@ class Plan:
         check_fits(self.passes.parts, data.longest_prompt, max(data.longest_summary, params.ppo.max_new_tokens))
         self.policy = self.passes.parameters
         self._with_adapters: tuple[LoRAConfig, Passes] | None = None
-        reward = self.config
+        reward, self.reward_passes = self.config, self.passes  # those of the SFT model's trunk
         named = params.reward.base or params.reward.pretrained
         if named is not None:
             reward = models.load_config(model_place(named), params.reward.revision)
         reward.num_labels = 1
+        if named is not None:
+            self.reward_passes = RewardPasses(reward, device, params.precision)
         self.reward = parameters_of_reward_model(reward)
 
     def phases(self, params: "Params", *stages: str) -> list[Phase]:
@@ -172,13 +174,15 @@ class Plan:
 
     def _reward(self, params: "Params") -> Iterator[Phase]:
         if params.reward.pretrained is not None:
-            work = partial(self.passes.score, REWARD_MODEL_BATCH, self.data.longest, 1)
-            yield self._phase("reward.pretrained", "score", REWARD_MODEL_BATCH, self.reward, 0, self.passes, work)
+            passes, size = self.reward_passes, REWARD_MODEL_BATCH
+            work = partial(passes.score, size, self.data.longest, 1)
+            yield self._phase("reward.pretrained", "score", size, self.reward, 0, passes, work)
             return
         size = params.reward.micro_batch_size
         rows = size * self.summaries_compared(params)
-        work = partial(self.passes.learn, rows, self.data.longest, 1, params.reward.gradient_checkpointing)
-        yield self._phase("reward.micro_batch_size", "learn", size, self.reward, self.reward, self.passes, work)
+        passes = self.reward_passes
+        work = partial(passes.learn, rows, self.data.longest, 1, params.reward.gradient_checkpointing)
+        yield self._phase("reward.micro_batch_size", "learn", size, self.reward, self.reward, passes, work)
 
     def summaries_compared(self, params: "Params") -> int:
         """Of one post, at the most usual: two, or the candidates and the author's."""
@@ -296,6 +300,8 @@ class Plan:
         candidates = reward.candidates * (reward.candidate_posts + 200) if reward.candidates else 0
         if reward.pretrained is None:
             compared = self.summaries_compared(params) * data.typical
+            if reward.base is not None:  # as many tokens of the policy, of which the time is known
+                compared *= self.reward / self.policy
             learnt, scored = reward.steps * reward.batch_size * compared, reward.steps // reward.eval_every * validation
             add("reward", learnt, scored * compared, [(candidates, 64)], reward.gradient_checkpointing)
         else:

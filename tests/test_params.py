@@ -87,6 +87,13 @@ def test_settings_that_do_not_fit_together(settings, key, value, part):
     assert message(settings).startswith(part)
 
 
+def test_a_reward_model_is_trained_from_a_base_or_taken_as_it_is(settings):
+    settings["reward"] |= {"base": "a/b", "format": "pair"}
+    assert parse_params(json.dumps(settings), "params.yaml").reward.base == "a/b"
+    settings["reward"]["pretrained"] = "c/d"
+    assert message(settings).startswith("reward: base (train from it) and pretrained (use it as it is) are both set")
+
+
 MODEL = {"kind": "reward_model", "name": "models/own/judge", "revision": None, "format": "pair"}
 ENDPOINT = {"kind": "endpoint", "name": "m", "url": "http://localhost:8000/v1", "max_posts": 200, "timeout": 60}
 

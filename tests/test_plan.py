@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from transformers import GPT2Config
 from minirlhf import cli
 from minirlhf.errors import UserError
 from minirlhf.footprint import Allocations, Passes
+from minirlhf.models import new_reward_model
 from minirlhf.params import parse_params
 from minirlhf.plan import Data, Plan, Speeds, changed_params, read_data, verdict
 from minirlhf.ppo import LoRAConfig
+from minirlhf.reward_model import raw_scores
 
 ROOT = Path(__file__).parents[1]
 DATA = Data(40, 60, 10, 20, {"train": 60, "validation": 10, "test": 20}, "the test")
@@ -78,6 +81,7 @@ def test_bf16_takes_less():
 MEASURE = """
 import os
 import sys
+from functools import partial
 from pathlib import Path
 import torch
 from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
@@ -162,6 +166,39 @@ def test_each_stage_has_its_networks(params):
     assert adapted.optimizer == 2 * adapted.gradients == 2 * 4 * 2 * (8 + 24)
     assert policy + reward < adapted.weights < 2 * policy + reward  # no copy as the reference
     assert phases(ppo_micro_batch_size=4)["ppo", "learn"].taken.total < learn.taken.total
+
+
+def test_a_reward_model_of_another_kind_is_planned_for_itself(params, tiny_encoders, tiny_models):
+    """In real bytes: what PyTorch saves for the backward pass of the encoder, at the 128 tokens that it has."""
+    plain = Plan(params, DATA, "cpu")
+    for name in ("bert", "deberta"):
+        changed = changed_params(params, {"reward.base": str(tiny_encoders / name)})
+        plan = Plan(changed, Data(200, 300, 10, 20, DATA.posts, ""), "cpu")
+        model = new_reward_model(tiny_encoders / name).eval()
+        assert plan.reward == sum(weights.numel() for weights in model.parameters()) != plain.reward
+        [learn] = plan.phases(changed, "reward")
+        assert (learn.gradients, learn.optimizer) == (4 * plan.reward, 8 * plan.reward)
+        saved = {}  # by storage
+        rows = changed.reward.micro_batch_size * plan.summaries_compared(changed)
+        weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+
+        def keep(tensor, saved=saved, weights=weights):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in weights:
+                saved[storage._cdata] = storage
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            scores = raw_scores(model, torch.zeros(rows, 128, dtype=torch.long), torch.full((rows,), 128))
+        assert scores.shape == (rows,)
+        held = sum(storage.nbytes() for storage in saved.values())
+        assert held < learn.taken.total < 2 * held
+        passes = plan.reward_passes
+        assert passes.memory(partial(passes.score, rows, 128, 1)).total < 0.5 * learn.taken.total
+    assert {row[0] for row in plan.work(Speeds(1e-3, 1e-3, 0.1, 8))} == {"sft", "reward", "ppo", "evaluate"}
+    pretrained = changed_params(params, {"reward.pretrained": str(tiny_models / "reward")})
+    [phase] = Plan(pretrained, DATA, "cpu").phases(pretrained, "reward")
+    assert (phase.setting, phase.gradients) == ("reward.pretrained", 0) and phase.taken.total > 0
 
 
 def test_the_verdict_names_a_setting_that_helps(params):

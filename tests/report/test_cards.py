@@ -56,6 +56,17 @@ def test_what_is_on_the_hub_is_linked(truthless, settings):
     assert ModelCard(sft).data.base_model is None and "random weights in the architecture of `openai" in sft
 
 
+def test_a_reward_model_from_another_base_says_so(truthless, settings):
+    settings["reward"]["base"] = "nreimers/MiniLM"
+    minilm = {"kind": "hub", "name": "nreimers/MiniLM", "commit": "c4"}
+    text = cards_of(truthless, settings, HUB | {"reward": minilm})["reward"]
+    card = ModelCard(text).data
+    assert card.base_model == "nreimers/MiniLM" and card.datasets == ["trl-lib/tldr", "trl-lib/tldr-preference"]
+    assert "`nreimers/MiniLM` at commit `c4` with a head that gives one score, trained on comparisons" in text
+    assert "| reward model | trained here, from `nreimers/MiniLM` at commit `c4` |" in text
+    assert "holds no weights" not in text
+
+
 def test_the_numbers_are_those_that_were_measured(inputs, settings):
     cards = cards_of(inputs, settings)
     for name in ("sft", "ppo"):

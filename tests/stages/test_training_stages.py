@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from minirlhf import watch
 from minirlhf.errors import UserError
 from minirlhf.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
+from minirlhf.params import parse_params
 from minirlhf.report.inputs import COLUMNS, read_table
 from minirlhf.world import comparisons, posts
-from stages import evaluate, ppo, reward, sft
+from stages import evaluate, ppo, reward, sft, source
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,6 +133,42 @@ def test_a_pretrained_reward_model_is_named_not_copied_and_serves_ppo(prepared, 
     assert read_json("metrics/ppo.json")["ppo_stopped"] is None
     assert {path.suffix for path in (prepared / "models/ppo").iterdir()} <= {".safetensors", ".json"}
     assert list((prepared / ".resume/ppo").iterdir()) == []
+
+
+def test_a_reward_model_from_an_encoder_with_its_own_tokenizer_goes_through_all_stages(
+    prepared, tiny_models, tiny_encoders
+):
+    from minirlhf.models import read_tokenizer
+    from minirlhf.ppo.build import build_models
+    from minirlhf.rewards.model import RewardModel
+
+    change(prepared, "reward", base=str(tiny_encoders / "bert"), format=None, candidates=2, candidate_posts=3)
+    change(prepared, "ppo", critic="separate")
+    change(prepared, "evaluate", best_of_n=1, bootstrap=20)
+    source.main([])
+    note = read_json("data/sources/reward.json")
+    assert (note["kind"], note["name"]) == ("folder", str(tiny_encoders / "bert"))
+    sft.main([])
+    reward.main([])
+    assert [row["step"] for row in read_csv("plots/reward.csv")] == [1, 2]
+    assert {"reward_train_loss", "reward_accuracy_collected"} <= read_json("metrics/reward.json").keys()
+    note = read_json("models/reward/reward.json")
+    assert note.keys() == {"format", "mean"} and note["format"] == "pair"
+    scores = RewardModel.load("models/reward")
+    assert scores.tokenizer.get_vocab() == read_tokenizer(tiny_encoders / "bert").get_vocab()
+    before, after = load_file(tiny_encoders / "bert/model.safetensors"), load_file("models/reward/model.safetensors")
+    layer = "encoder.layer.0.attention.self.query.weight"
+    assert not torch.equal(before[layer], after[f"bert.{layer}"])
+
+    ppo.main([])  # its critic cannot begin as the reward model
+    assert [row["update"] for row in read_csv("plots/ppo.csv")] == [0, 1, 2]
+    assert read_csv("plots/ppo.csv")[1]["explained_variance"] == pytest.approx(0, abs=1e-6)  # all values are 0
+    evaluate.main([])
+    assert math.isfinite(read_json("metrics/evaluate.json")["kl"])
+    policy = tiny_models / "sft"
+    config = parse_params(Path("params.yaml").read_text(), "params.yaml").ppo
+    with pytest.raises(UserError, match="critic_init: the tokenizer of models/reward is not the policy's"):
+        build_models(config, policy, read_tokenizer(policy), None, "models/reward", torch.device("cpu"), "fp32", 1)
 
 
 def test_a_stage_can_be_watched_while_it_trains_and_ends_with_the_same_bytes(prepared, tiny_models, monkeypatch):
