@@ -194,7 +194,7 @@ def test_a_reward_model_of_another_kind_is_planned_for_itself(params, tiny_encod
         held = sum(storage.nbytes() for storage in saved.values())
         assert held < learn.taken.total < 2 * held
         passes = plan.reward_passes
-        assert passes.memory(partial(passes.score, rows, 128, 1)).total < 0.5 * learn.taken.total
+        assert passes.memory(partial(passes.score, rows, 128, 1)).total < 0.8 * learn.taken.total
     assert {row[0] for row in plan.work(Speeds(1e-3, 1e-3, 0.1, 8))} == {"sft", "reward", "ppo", "evaluate"}
     pretrained = changed_params(params, {"reward.pretrained": str(tiny_models / "reward")})
     [phase] = Plan(pretrained, DATA, "cpu").phases(pretrained, "reward")

@@ -109,34 +109,30 @@ def test_an_encoder_reads_post_and_summary_as_a_pair_and_the_post_is_shortened(n
         encode_group(reward, group | {"summaries": [(" cat" * 126, True)]})
 
 
-@pytest.mark.parametrize("name", ["bert", "deberta", "llama"])
-def test_of_a_base_the_head_alone_may_be_new_and_follows_the_seed(name, bases, tmp_path):
-    def new(seed, folder=bases[name]):
+@pytest.mark.parametrize(
+    ("name", "pooler", "head"),
+    [
+        ("bert", {"bert.pooler.dense.weight"}, {"classifier.weight"}),  # biases begin as 0
+        ("deberta", {"pooler.dense.weight"}, {"classifier.weight"}),
+        ("llama", set(), {"score.weight"}),
+    ],
+)
+def test_of_a_base_the_head_alone_may_be_new_and_follows_the_seed(name, pooler, head, bases, tmp_path):
+    def load(seed, folder):
         torch.manual_seed(seed)
         return new_reward_model(folder).state_dict()
 
-    one, again, other = new(1), new(1), new(2)
-    assert all(torch.equal(one[key], again[key]) for key in one)
-    drawn = {key for key in one if not torch.equal(one[key], other[key])}
-    assert (
-        drawn
-        == {
-            "bert": {"bert.pooler.dense.weight", "classifier.weight"},  # biases begin as 0
-            "deberta": {"pooler.dense.weight", "classifier.weight"},
-            "llama": {"score.weight"},
-        }[name]
-    )
+    def drawn(folder):
+        one, again, other = (load(seed, folder) for seed in (1, 1, 2))
+        assert all(torch.equal(one[key], again[key]) for key in one)
+        return {key for key in one if not torch.equal(one[key], other[key])}
 
-    # A head of three labels is dropped, and the trunk under it kept; a head of one label is kept.
-    for labels in (3, 1):
-        torch.manual_seed(3)
-        head = AutoModelForSequenceClassification.from_pretrained(bases[name], num_labels=labels)
-        head.save_pretrained(tmp_path / str(labels))
-        drawn = {key for key, first in new(1, tmp_path / str(labels)).items()
-                 if not torch.equal(first, new(2, tmp_path / str(labels))[key])}  # fmt: skip
-        assert drawn == ({"score.weight"} if name == "llama" else {"classifier.weight"} if labels == 3 else set()) or (
-            labels == 1 and drawn == set()
-        )
+    assert drawn(bases[name]) == pooler | head
+    # A head of three labels is dropped, and what is under it kept; a head of one label is kept.
+    for labels, new in ((3, head), (1, set())):
+        classifier = AutoModelForSequenceClassification.from_pretrained(bases[name], num_labels=labels)
+        classifier.save_pretrained(tmp_path / str(labels))
+        assert drawn(tmp_path / str(labels)) == new
 
 
 @pytest.mark.parametrize("name", ["bert", "deberta", "llama"])
