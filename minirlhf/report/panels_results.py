@@ -186,7 +186,7 @@ def gold_parts(inputs: Inputs, ax: Axes) -> None:
 
 
 def frontier(score: str):
-    """A panel of `gold` (the deciding judge's score) or `proxy` against KL: best-of-n from SFT, and PPO's path."""
+    """A panel of `gold` (a judge's) or `proxy` (the training reward) against KL: best-of-n from SFT, and PPO's path."""
 
     def draw(inputs: Inputs, ax: Axes) -> None:
         rows = inputs.plots["frontier"]
@@ -237,7 +237,7 @@ def _over_optimization(ax: Axes, rows: list[dict], score: str) -> None:
 
 def over_optimization(rows: list[dict]) -> int | None:
     """Which point of PPO's path in the frontier's rows is the last good one, if later ones are over-optimized."""
-    points = [row for row in rows if row["method"] == "ppo"]
+    points = [row for row in rows if row["method"] == "ppo" and row["gold"] is not None]
     gold = [Estimate(row["gold"], row["gold_low"], row["gold_high"]) for row in points]
     return overoptimized_from([row["proxy"] for row in points], gold) if points else None
 

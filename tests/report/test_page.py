@@ -160,8 +160,10 @@ def test_the_page_of_another_judge_says_its_name(request, monkeypatch, results, 
     text = page_of(inputs)
     Elements(text)
     assert f"judged by {name}" in text and f"The judge is {name}, which PPO was not trained on" in text
-    assert f"largest losses by {name}" in text and "nan" not in re.findall(r"[\w.]+", text)
+    score = f"score by {name}" if results == "scored" else "training reward"
+    gained = score if results == "scored" else "share of the verdict"
+    assert f"largest losses by {name}, each with PPO's {gained} minus SFT's." in text
+    assert re.search(rf'<span class="scores">{score} -?\d', text) and "nan" not in re.findall(r"[\w.]+", text)
     assert "gold judge" not in text and "gold score" not in text
     assert f">by {name}<" in draw_svg(inputs, "win_rates")
-    score = f"score by {name}" if results == "scored" else "training reward"
     assert f">{score}</th>" in text and f"mean {score} (open: greedy decoding)" in draw_svg(inputs, "scores")
