@@ -2,7 +2,8 @@
 
 Summaries are sampled at the training temperature for the headline; greedy ones stand beside them.
 
-In:  prepared posts, the SFT model, the PPO model (and snapshots of its training), the reward model.
+In:  prepared posts, the SFT model, the PPO model (and snapshots of its training), the reward model; of
+     metrics/ppo.json how many episodes the PPO model learnt from, which a run that ended early does not plan.
 Out: metrics/evaluate.json; plots/*.csv for the report; results/summaries.jsonl and .md (before and after).
 """
 
@@ -14,7 +15,7 @@ if __name__ == "__main__":  # this folder is on the path then, and `import evalu
     sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.files import read_jsonl, replace_file, write_csv, write_json, write_jsonl
+from minirlhf.files import read_jsonl, read_object, replace_file, write_csv, write_json, write_jsonl
 from minirlhf.params import load_params
 from minirlhf.stage import run, set_up
 
@@ -27,18 +28,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--ppo", type=Path, default=Path("models/ppo"))
     parser.add_argument("--reward", type=Path, default=Path("models/reward"))
     parser.add_argument("--snapshots", type=Path, default=Path("models/snapshots"), help="of PPO, if any were kept")
+    parser.add_argument("--ppo-metrics", type=Path, default=Path("metrics/ppo.json"), help="of the ppo stage")
     parser.add_argument("--metrics", type=Path, default=Path("metrics/evaluate.json"))
     parser.add_argument("--plots", type=Path, default=Path("plots"), help="folder for CSV files")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for summaries")
     args = parser.parse_args(argv)
     params = load_params(args.params)
     posts = read_jsonl(args.posts / "test.jsonl", ("prompt", "completion"))
+    episodes = read_object(args.ppo_metrics, ("ppo_delivered_episodes",))["ppo_delivered_episodes"]
 
     set_up(params)
     from minirlhf.evaluation.evaluator import evaluate
     from minirlhf.evaluation.tables import COLUMNS
 
-    found = evaluate(posts, params, args.sft, args.ppo, args.reward, args.snapshots)
+    found = evaluate(posts, params, args.sft, args.ppo, args.reward, args.snapshots, episodes)
     for name, rows in found.plots.items():
         write_csv(args.plots / f"{name}.csv", rows, COLUMNS.get(name))
     write_jsonl(args.results / "summaries.jsonl", found.summaries)

@@ -90,7 +90,7 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> No
         with replace_folder(args.snapshots) as new:
             if (folder / "snapshots").exists():
                 shutil.copytree(folder / "snapshots", new, dirs_exist_ok=True)
-        write(args, "ppo", history, trainer.samples, trainer.stopped)
+        write(args, "ppo", history, trainer.samples, trainer.delivered_episodes, trainer.stopped)
 
 
 def align_by_baseline(args, params: Params, prompts: dict, reward, device: str) -> None:
@@ -104,17 +104,18 @@ def align_by_baseline(args, params: Params, prompts: dict, reward, device: str) 
     models.save_model(args.output, found.policy, found.tokenizer)
     with replace_folder(args.snapshots):
         pass  # DVC expects the folder
-    write(args, params.algorithm, found.history, found.samples, None)
+    write(args, params.algorithm, found.history, found.samples, found.history[-1]["episodes"], None)
 
 
-def write(args, algorithm: str, history: list[dict], samples: list[dict], stopped: str | None) -> None:
-    """The curves, the samples, and what was reached at the end."""
+def write(args, algorithm: str, history: list[dict], samples: list[dict], delivered: int, stopped: str | None) -> None:
+    """The curves, the samples, what was reached at the end, and after how many episodes the policy was delivered."""
     write_csv(args.curves, history)
     write_jsonl(args.samples, samples)
     last = history[-1]
     # DPO samples nothing while it trains: what it reaches is then known on held-out prompts only.
     reached = {f"ppo_{name}": last[f"eval_{name}"] if last[name] is None else last[name] for name in SUMMARY}
-    write_json(args.metrics, {"algorithm": algorithm, **reached, "ppo_stopped": stopped})
+    ends = {"ppo_delivered_episodes": delivered, "ppo_stopped": stopped}
+    write_json(args.metrics, {"algorithm": algorithm, **reached, **ends})
 
 
 if __name__ == "__main__":

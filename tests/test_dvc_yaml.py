@@ -98,4 +98,10 @@ def test_ppo_settings_reach_ppo_and_what_follows_only():
 def test_only_the_section_of_the_algorithm_that_is_used_decides():
     aligning = PIPELINE["stages"]["ppo"]["params"]
     assert "${algorithm}" in aligning and "ppo" not in aligning and "rloo" not in aligning
-    assert "${algorithm}.episodes" in PIPELINE["stages"]["evaluate"]["params"]
+    assert not [p for p in PIPELINE["stages"]["evaluate"]["params"] if "episodes" in p]  # it reads how many there were
+
+
+def test_plots_of_every_algorithm_are_called_after_none():
+    named = [item for item in PIPELINE["plots"] if isinstance(item, dict)]
+    shared = [(name, plot["title"]) for item in named for name, plot in item.items() if "plots/ppo.csv" in plot["y"]]
+    assert shared and not [words for words in shared if "ppo" in " ".join(words).lower()]

@@ -129,12 +129,12 @@ class Evaluator:
             for one, other in PAIRS
         }
 
-    def decisive(self, prompts: Sequence[str], summaries: Summaries, posts: Sequence[dict]) -> np.ndarray:
-        """Scores of any summaries by the first judge that gives them."""
+    def judged(self, prompts: Sequence[str], summaries: Summaries, posts: Sequence[dict]) -> np.ndarray | None:
+        """Scores of any summaries by the first judge apart from the training reward; None if there is none."""
         if self.has_gold:
             triples = zip(summaries.texts, posts, summaries.ended.tolist(), strict=True)
             return np.array([gold_judge(text, post["record"], ended).score for text, post, ended in triples])
-        return np.array(self.score(self.scorer or self.reward, prompts, summaries))
+        return None if self.scorer is None else np.array(self.score(self.scorer, prompts, summaries))
 
     def kl(self, summaries: Summaries, sft: TrunkAndHead) -> np.ndarray:
         """[B] log ratio of each sampled summary under its policy and under SFT, nats: its mean estimates the KL."""
@@ -159,7 +159,7 @@ class Evaluator:
         prompts = [prompt for prompt in self.prompts[:count] for _ in range(largest)]
         posts = [post for post in self.posts[:count] for _ in range(largest)]
         proxy = np.array(self.score(self.reward, prompts, drawn)).reshape(count, largest)
-        gold = self.decisive(prompts, drawn, posts).reshape(count, largest)
+        gold = self.judged(prompts, drawn, posts)
         sizes = [2**power for power in range(largest.bit_length()) if 2**power < largest] + [largest]
         return [
             tables.frontier_row(
@@ -167,7 +167,7 @@ class Evaluator:
                 n,
                 best_of_n_kl(n),
                 self.bootstrap.mean(best_of_n(proxy, proxy, n)),
-                self.bootstrap.mean(best_of_n(proxy, gold, n)),
+                None if gold is None else self.bootstrap.mean(best_of_n(proxy, gold.reshape(count, largest), n)),
             )
             for n in sizes
         ]
@@ -176,12 +176,15 @@ class Evaluator:
         """The point of a policy on PPO's path, from its sampled summaries of the frontier's posts."""
         count = len(policy_summaries.texts)
         proxy = self.score(self.reward, self.prompts[:count], policy_summaries)
-        gold = self.decisive(self.prompts[:count], policy_summaries, self.posts[:count])
+        gold = self.judged(self.prompts[:count], policy_summaries, self.posts[:count])
         kl = self.kl(policy_summaries, sft).mean() if episodes else 0.0
-        return tables.frontier_row("ppo", episodes, kl, self.bootstrap.mean(proxy), self.bootstrap.mean(gold))
+        judged = None if gold is None else self.bootstrap.mean(gold)
+        return tables.frontier_row("ppo", episodes, kl, self.bootstrap.mean(proxy), judged)
 
 
-def evaluate(posts: list[dict], params: "Params", sft: Path, ppo: Path, reward: Path, snapshots: Path) -> Findings:
+def evaluate(
+    posts: list[dict], params: "Params", sft: Path, ppo: Path, reward: Path, snapshots: Path, episodes: int
+) -> Findings:
     """Everything that the stage finds out.
 
     Args:
@@ -189,6 +192,7 @@ def evaluate(posts: list[dict], params: "Params", sft: Path, ppo: Path, reward: 
         sft, ppo, reward: folders of the models.
         snapshots: folder of policies kept during PPO's training, one a subfolder whose name ends in the number of
             its episodes; may be missing.
+        episodes: that the policy in `ppo` learnt from.
 
     Raises:
         UserError: a model is missing or does not fit, or a judge cannot be loaded.
@@ -218,7 +222,7 @@ def evaluate(posts: list[dict], params: "Params", sft: Path, ppo: Path, reward: 
         measures=measures,
         log_ratios=evaluator.kl(sampled["ppo"], before),
         verdicts=evaluator.compare(sampled),
-        frontier=evaluator.best_of_n_rows(before) + path_of_ppo(evaluator, before, sampled, snapshots),
+        frontier=evaluator.best_of_n_rows(before) + path_of_ppo(evaluator, before, sampled, snapshots, episodes),
     )
     bootstrap = Bootstrap(params.seed, params.evaluate.bootstrap)
     return put_together(measured, evaluator.judges, bootstrap, params.seed, params.algorithm.upper())
@@ -244,9 +248,11 @@ def load_judge(params: "Params", device: str) -> RewardFunction | PairwiseJudge 
     return load_reward(judge.name, params, device, revision=judge.revision, format=judge.format)
 
 
-def path_of_ppo(evaluator: Evaluator, sft: TrunkAndHead, sampled: dict[str, Summaries], snapshots: Path) -> list[dict]:
-    """Points from the SFT policy over PPO's snapshots, in order, to the policy delivered."""
-    count, episodes = evaluator.frontier_count, evaluator.params.aligner.episodes
+def path_of_ppo(
+    evaluator: Evaluator, sft: TrunkAndHead, sampled: dict[str, Summaries], snapshots: Path, episodes: int
+) -> list[dict]:
+    """Points from the SFT policy over PPO's snapshots, in order, to the policy delivered, after so many episodes."""
+    count = evaluator.frontier_count
     rows = [evaluator.policy_row(0, sampled["sft"].first(count), sft)]
     for point, folder in sorted(numbered_folders(snapshots).items()):
         if point < episodes:

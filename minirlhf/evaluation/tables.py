@@ -139,7 +139,10 @@ def slice_rows(
 
 
 def frontier_row(method: str, point: int, kl: float, proxy: Estimate, gold: Estimate | None) -> dict:
-    """One point of the frontier: `method, point (n, or episodes), kl, proxy and gold with their intervals`."""
+    """One point of the frontier: `method, point (n, or episodes), kl, proxy and gold with their intervals`.
+
+    `gold` is the score by the judge, empty where none but the training reward gives scores.
+    """
     row = {"method": method, "point": point, "kl": rounded(kl)}
     for name, estimate in (("proxy", proxy), ("gold", gold)):
         numbers = estimate.as_json() if estimate else {"value": None, "low": None, "high": None}

@@ -199,11 +199,20 @@ class PPOTrainer:
         self.optimizer_steps += learnt.pop("steps")
         return learnt | {"optimizer_steps": self.optimizer_steps}
 
+    @property
+    def delivered_episodes(self) -> int:
+        """The episodes that the policy learnt from which `save` writes."""
+        return (self.best["update"] if self._delivers_best else self.updates_done) * self.config.batch_size
+
+    @property
+    def _delivers_best(self) -> bool:
+        return self.config.deliver == "best" and self.best is not None
+
     def save(self, folder: str | Path) -> None:
         """Write the policy (the best one, if `deliver` says so) and its tokenizer for `from_pretrained`."""
         if not self.processes.is_main:
             return
-        if self.config.deliver == "best" and self.best is not None:
+        if self._delivers_best:
             from transformers import AutoModelForCausalLM
 
             from minirlhf.models import save_model

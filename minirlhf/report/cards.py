@@ -190,6 +190,8 @@ def _measured(inputs: Inputs, name: str) -> list[Table]:
         if row is not None:
             gain = inputs.measure("ppo - sft", measure) if name == "ppo" else None
             value = with_interval(row, decimals) or without_interval(row, decimals)
+            if measure == "judge":
+                text = f"{plain(inputs.score_names[measure])}, in its own units"
             rows.append((text, value, with_interval(gain, decimals))[: 3 if name == "ppo" else 2])
     if name == "sft":
         loss = inputs.metrics["sft"].get("sft_eval_loss")
@@ -209,8 +211,12 @@ def _measured(inputs: Inputs, name: str) -> list[Table]:
 
 def sft_limits(inputs: Inputs) -> list[str]:
     """What the supervised policy's own summaries show."""
-    own, authors = (inputs.measure(system, inputs.judging) for system in ("sft", "reference"))
-    found = [f"Its sampled summaries score {number(own)} by {inputs.judge_title}, the authors' {number(authors)}."]
+    if inputs.compares:
+        rate = percent(inputs.metrics["evaluate"]["win_rate"]["sft_vs_reference"])
+        found = [f"Its sampled summaries beat the authors' {rate} of the time by {inputs.judge_title}."]
+    else:
+        own, authors = (inputs.measure(system, inputs.judging) for system in ("sft", "reference"))
+        found = [f"Its sampled summaries score {number(own)} by {inputs.judge_title}, the authors' {number(authors)}."]
     wrong = inputs.measure("sft", "gold_wrong")
     if wrong is not None:
         found.append(f"It states {number(wrong)} wrong facts a summary.")

@@ -26,6 +26,7 @@ class Panel:
     draw: Callable
     table: str  # without rows in this table there is nothing to draw
     tall: bool = False
+    column: str | None = None  # of that table: likewise without values in it
 
 
 PANELS = {
@@ -37,9 +38,9 @@ PANELS = {
               "reward says of its own pupil is shown in grey.", results.win_rates, "win_rates", tall=True),
         Panel("frontier_gold", "What it cost: score against KL", "Best of n samples of the SFT policy, "
               "chosen by the reward model, against training's path; bars are 95% intervals, lines Gao et al.'s curves.",
-              results.frontier_gold, "frontier"),
-        Panel("frontier_proxy", "What it cost: the training reward against KL", "The same points by the reward that "
-              "was optimized. Where this rises and the judge's score does not, the reward is being gamed.",
+              results.frontier_gold, "frontier", column="gold"),
+        Panel("frontier_proxy", "What it cost: the training reward against KL", "Best of n and training's path by the "
+              "reward that was optimized. Where this rises and a judge's score does not, the reward is being gamed.",
               results.frontier_proxy, "frontier"),
         Panel("facts", "Which facts are told", "Share of summaries that cover each fact, and that tell it wrong.",
               results.facts, "facts", tall=True),
@@ -102,7 +103,10 @@ FIGURES = {
 
 def can_draw(inputs: Inputs, key: str) -> bool:
     """Whether there is anything to draw: a table may be empty (no reward model was trained, no truth is known)."""
-    rows = inputs.plots[PANELS[key].table]
+    panel = PANELS[key]
+    rows = inputs.plots[panel.table]
+    if panel.column:
+        return any(row[panel.column] is not None for row in rows)
     return any(value is not None for row in rows for name, value in row.items() if not isinstance(value, str))
 
 

@@ -38,7 +38,8 @@ def write_page(
         + _details("Every win rate", tables.win_rate_table(inputs).html())
         + _details("Greedy decoding", tables.greedy_table(inputs).html())
         + _seeds(inputs),
-        "price": _panels(inputs, "frontier_gold", "frontier_proxy"),
+        "price": _panels(inputs, "frontier_gold", "frontier_proxy")
+        + _details("Every point", tables.frontier_table(inputs).html()),
         "changes": _panels(inputs, "facts", "gold_parts", "reward_distribution", "length_distribution", "rouge",
                            "slices"),
         "examples": _examples(inputs),
@@ -145,9 +146,11 @@ def _examples(inputs: Inputs) -> str:
     buttons = '<button type="button" aria-pressed="true" data-kind="">all</button>' + "".join(
         f'<button type="button" aria-pressed="false" data-kind="{kind}">{KINDS[kind]}</button>' for kind in kinds
     )
+    gain = "share of the verdict" if inputs.compares else inputs.score_name
     return (
         f"<p>{len(rows)} of {len(inputs.summaries)} held-out posts: some drawn at random by the seed, then the largest "
-        f"gains and the largest losses by {escape(inputs.judge_title)}. In {inputs.algorithm}'s summary, "
+        f"gains and the largest losses by {escape(inputs.judge_title)}, each with {inputs.algorithm}'s "
+        f"{escape(gain)} minus SFT's. In {inputs.algorithm}'s summary, "
         "what SFT did not say is <ins>underlined</ins> and what it no longer says is <del>struck out</del>.</p>"
         f'<div class="filter" role="search"><label>Search <input type="search" id="search" autocomplete="off"></label>'
         f'<div role="group" aria-label="Which examples">{buttons}</div>'
@@ -175,7 +178,7 @@ def _card(inputs: Inputs, row: Row) -> str:
 
 
 def _scores(inputs: Inputs, system: Row) -> str:
-    judged = f"{inputs.scoring} {system[inputs.scoring]:.2f}"
+    judged = f"{inputs.score_name} {system[inputs.scoring]:.2f}"
     reward = "" if inputs.scoring == "reward" else f", reward {system['reward']:.2f}"
     return judged + reward + f", {system['length']:.0f} tokens" + ("" if system["ended"] else ", cut off")
 

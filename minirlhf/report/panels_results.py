@@ -16,7 +16,6 @@ from minirlhf.report.style import (
     ORANGE,
     SYSTEMS,
     label_axes,
-    label_end,
     name_systems,
     rows_on_y,
     whisker,
@@ -186,7 +185,7 @@ def gold_parts(inputs: Inputs, ax: Axes) -> None:
 
 
 def frontier(score: str):
-    """A panel of `gold` (the deciding judge's score) or `proxy` against KL: best-of-n from SFT, and PPO's path."""
+    """A panel of `gold` (a judge's) or `proxy` (the training reward) against KL: best-of-n from SFT, and PPO's path."""
 
     def draw(inputs: Inputs, ax: Axes) -> None:
         rows = inputs.plots["frontier"]
@@ -197,14 +196,14 @@ def frontier(score: str):
             x, y = [max(row["kl"], 0.0) ** 0.5 for row in points], [row[score] for row in points]
             low, high = ([row[f"{score}_{end}"] for row in points] for end in ("low", "high"))
             ax.vlines(x, low, high, color=color, alpha=0.45, linewidth=2.2)
-            ax.plot(x, y, "o", color=color, markersize=4.8, clip_on=False, zorder=3)
+            ax.plot(x, y, "o", color=color, markersize=4.8, clip_on=False, zorder=3, label=text)
             _line(ax, method, points, score, color)
-            label_end(ax, x, y, text, color)
         _over_optimization(ax, rows, score)
         limit = ax.get_xlim()[1]
         shown = [kl for kl in KL_TICKS if kl**0.5 <= limit]
         ax.set_xticks([kl**0.5 for kl in shown], [f"{kl:g}" for kl in shown])
         ax.set_xlim(left=0)
+        ax.legend(loc="best", frameon=False, labelcolor="linecolor", handlelength=0.8, fontsize=8.5)
         name = "training reward" if score == "proxy" else inputs.score_name
         label_axes(ax, "KL from SFT in nats (square-root scale)", name)
 
@@ -237,7 +236,7 @@ def _over_optimization(ax: Axes, rows: list[dict], score: str) -> None:
 
 def over_optimization(rows: list[dict]) -> int | None:
     """Which point of PPO's path in the frontier's rows is the last good one, if later ones are over-optimized."""
-    points = [row for row in rows if row["method"] == "ppo"]
+    points = [row for row in rows if row["method"] == "ppo" and row["gold"] is not None]
     gold = [Estimate(row["gold"], row["gold_low"], row["gold_high"]) for row in points]
     return overoptimized_from([row["proxy"] for row in points], gold) if points else None
 

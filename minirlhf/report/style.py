@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 
 from matplotlib.axes import Axes
 
-INK, FAINT, GRID, PAPER = "#1f2430", "#667085", "#e4e7ec", "#ffffff"
+INK, FAINT, GRID, PAPER = "#1f2430", "#606a7e", "#e4e7ec", "#ffffff"
 BLUE, ORANGE, GREEN, GREY, PURPLE = "#0072b2", "#d55e00", "#009e73", "#7a8190", "#8a5aa8"
 SYSTEMS = {"reference": ("author", GREY), "sft": ("SFT", BLUE), "ppo": ("PPO", ORANGE)}
 

@@ -104,6 +104,19 @@ def win_rate_table(inputs: Inputs) -> Table:
     return Table("Win rates", ("ties count one half", "as they are", "lengths matched"), rows)
 
 
+def frontier_table(inputs: Inputs) -> Table:
+    """Every point of the frontier: what a KL from SFT bought, by the training reward and by the judge."""
+    scores = {"proxy": "training reward"} | ({} if inputs.scoring == "reward" else {"gold": inputs.score_name})
+    rows = []
+    for row in inputs.plots["frontier"]:
+        name = f"{inputs.algorithm} after {row['point']:,} episodes" if row["point"] else "SFT"
+        if row["method"] == "best-of-n":
+            name = f"best of {row['point']} by the training reward"
+        cells = [{"value": row[score], "low": row[f"{score}_low"], "high": row[f"{score}_high"]} for score in scores]
+        rows.append((name, _format(row["kl"], 2), *(with_interval(cell, 2) for cell in cells)))
+    return Table("Score against KL", ("", "KL from SFT, nats", *scores.values()), rows)
+
+
 def reward_table(inputs: Inputs) -> Table:
     """What the reward model is worth on held-out comparisons."""
     metrics = inputs.metrics["reward"]
@@ -162,7 +175,8 @@ def seeds_note(inputs: Inputs) -> str:
 
 def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) -> str:
     """results/tables.md: the verdict and every table."""
-    tables = [measures_table(inputs), win_rate_table(inputs), greedy_table(inputs), reward_table(inputs)]
+    tables = [measures_table(inputs), win_rate_table(inputs), greedy_table(inputs), frontier_table(inputs)]
+    tables += [reward_table(inputs)]
     tables += [probe_table(inputs)] if inputs.plots["reward_probes"] else []
     parts = ["# Results in tables", " ".join(sentences), "Intervals are 95%, by bootstrap over posts."]
     for table in [*tables, checks_table(checks)]:

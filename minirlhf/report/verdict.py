@@ -55,9 +55,9 @@ def give_verdict(inputs: Inputs) -> Verdict:
     score = "training reward" if inputs.compares else "score"
     posts = metrics["win_rate"].get("posts", metrics["posts"])
     first = (
-        f"On {posts} held-out posts {inputs.algorithm}'s summaries beat those of the SFT policy {percent(rate)} of "
-        f"the time and the authors' {percent(against_authors)}, judged by {inputs.judge_title}; the mean {score} "
-        f"{moved} from {number(before)} to {number(after)}."
+        f"On {posts} held-out posts {inputs.algorithm}'s sampled summaries beat those of the SFT policy "
+        f"{percent(rate)} of the time and the authors' {percent(against_authors)}, judged by {inputs.judge_title}; "
+        f"the mean {score} {moved} from {number(before)} to {number(after)}."
     )
     lengths = [inputs.measure(system, "length")["value"] for system in ("sft", "ppo")]
     second = (
@@ -146,6 +146,23 @@ def overstatement(inputs: Inputs) -> Check | None:
     rates = f"{percent(claimed)} by the training reward, {percent(granted)} by {inputs.judge_title}"
     text = f"{inputs.algorithm} beats SFT {rates}."
     return Check("The reward overstates the gain", passed, text)
+
+
+def greedy(inputs: Inputs) -> Check | None:
+    """A gain that is only in the sampling: a policy may do no more than grow surer of what it already knew best."""
+    by = {
+        row["decoding"]: row
+        for row in inputs.plots["win_rates"]
+        if (row["judge"], row["system"], row["against"], row["lengths"]) == (inputs.judge, "ppo", "sft", "as they are")
+    }
+    if "greedy" not in by:
+        return None
+    before, after = (inputs.measure(system, inputs.scoring, "greedy") for system in ("sft", "ppo"))
+    text = (
+        f"Decoded greedily, {inputs.algorithm} beats SFT {percent(by['greedy'])}, ties one half, by "
+        f"{inputs.judge_title}; the mean {inputs.score_name} is {number(before)} before, {number(after)} after."
+    )
+    return Check("No gain with greedy decoding", by["sampled"]["low"] <= 0.5 or by["greedy"]["low"] > 0.5, text)
 
 
 def path(inputs: Inputs) -> Check | None:
@@ -261,6 +278,6 @@ def finished(inputs: Inputs) -> Check:
 
 
 CHECKS: tuple[Callable[[Inputs], Check | None], ...] = (
-    *(reward_and_judge, overstatement, path, length_matched, length, ending, wrong_facts, blindness),
+    *(reward_and_judge, overstatement, greedy, path, length_matched, length, ending, wrong_facts, blindness),
     *(repetition, copying, variety, entropy, likeness, distance, finished),
 )

@@ -27,7 +27,7 @@ def findings(tiny_models, world_posts, params):
             settings["evaluate"]["judge"] = {"kind": kind, "name": judge}
         chosen = type(params).model_validate_json(json.dumps(settings))
         sft, ppo = str(tiny_models / "sft"), str(tiny_models / ppo)
-        return evaluate(posts, chosen, sft, ppo, "unused", tiny_models / snapshots)
+        return evaluate(posts, chosen, sft, ppo, "unused", tiny_models / snapshots, 640)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluator, "load_reward", lambda *args: letters)
@@ -134,20 +134,23 @@ def test_gold_decides_before_a_judge_that_compares_which_stands_beside_it(findin
     assert judges == ["gold", comparing, "training reward"]
 
 
-def test_the_frontier_of_a_judge_that_compares_is_scored_by_the_reward(findings, comparing):
-    rows = findings(has_records=False, judge=comparing, kind="pairwise_function").plots["frontier"]
-    assert [row["gold"] for row in rows] == [row["proxy"] for row in rows]
+def test_the_frontier_has_no_judges_score_where_no_judge_scores(findings, comparing):
+    for of in ({"judge": comparing, "kind": "pairwise_function"}, {}):
+        rows = findings(has_records=False, **of).plots["frontier"]
+        assert {row["gold"] for row in rows} == {row["gold_low"] for row in rows} == {None}
+        assert None not in [row["proxy"] for row in rows]
 
 
 def test_frontier_goes_from_sft_over_snapshots_to_ppo(findings, tiny_models):
     (tiny_models / "kept").mkdir()
-    (tiny_models / "kept" / "episodes-0000320").symlink_to(tiny_models / "sft")
+    for episodes in (320, 640, 960):  # from the last delivered one on, no longer on the way to it
+        (tiny_models / "kept" / f"episodes-{episodes:07d}").symlink_to(tiny_models / "sft")
     rows = findings(snapshots="kept").plots["frontier"]
     best = [row for row in rows if row["method"] == "best-of-n"]
     path = [row for row in rows if row["method"] == "ppo"]
     assert [row["point"] for row in best] == [1, 2, 4]
     assert [row["proxy"] for row in best] == sorted(row["proxy"] for row in best)
-    assert [row["point"] for row in path] == [0, 320, 10240]
+    assert [row["point"] for row in path] == [0, 320, 640]
     assert path[0]["kl"] == 0 and path[1]["kl"] == pytest.approx(0, abs=1e-3) and path[2]["kl"] > 0
     assert path[0]["proxy"] == path[1]["proxy"]  # the snapshot is the SFT policy
 

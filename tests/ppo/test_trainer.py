@@ -327,6 +327,8 @@ def test_the_best_policy_is_the_best_by_reward_minus_kl(tokenizer, prompts, tmp_
     rows = trainer.train()
     objectives = {row["update"]: row["eval_reward"] - 0.5 * row["eval_kl"] for row in rows}
     assert trainer.best["update"] == max(objectives, key=objectives.get)
+    best = next(row for row in rows if row["update"] == trainer.best["update"])
+    assert trainer.delivered_episodes == best["episodes"] < rows[-1]["episodes"]
     trainer.save(tmp_path / "policy")
     best = type(make_policy()).from_pretrained(tmp_path / "best")
     delivered = type(make_policy()).from_pretrained(tmp_path / "policy")

@@ -55,7 +55,9 @@ def find(posts, judges, scorer=None, compare=None):
             measures[name]["judge"] = np.array([scorer(text) for text in found.texts])
     prompts = [post["prompt"] for post in posts]
     pairs = {(a, b): (summaries[a].texts, summaries[b].texts) for a, b in PAIRS} if compare else {}
-    path = [frontier_row("ppo", at, kl, *[bootstrap.mean(np.arange(3.0) + kl)] * 2) for at, kl in ((0, 0.0), (64, 2.0))]
+    scores = {kl: bootstrap.mean(np.arange(3.0) + kl) for kl in (0.0, 2.0)}
+    judged = scores if records or scorer else {}
+    path = [frontier_row("ppo", at, kl, scores[kl], judged.get(kl)) for at, kl in ((0, 0.0), (64, 2.0))]
     measured = Measured(
         posts=posts,
         post_tokens=np.arange(len(posts), dtype=float),

@@ -78,6 +78,20 @@ def test_the_numbers_are_those_that_were_measured(inputs, settings):
     assert all("torch 2.8." in card and "nan" not in card.lower() for card in cards.values())
 
 
+def test_another_judge_is_named_with_its_scores(request, settings):
+    cards = {}
+    for results in ("scored", "compared"):
+        folder = request.getfixturevalue(results)
+        inputs = read_inputs(folder / "metrics", folder / "plots", folder / "results" / "summaries.jsonl")
+        cards[results] = cards_of(inputs, settings, HUB)
+    for name in ("sft", "ppo"):
+        assert "| score by models/own/another-reward-model, in its own units | " in cards["scored"][name]
+        assert "score by" not in cards["compared"][name]  # it gives none
+    assert " by models/own/another-reward-model, the authors' " in cards["scored"]["sft"]
+    assert re.search(r"beat the authors' \d+% \(.*\) of the time by judge-7b\.", cards["compared"]["sft"])
+    assert "| win rate against SFT, by judge-7b | " in cards["compared"]["ppo"]
+
+
 def test_limits_follow_from_what_was_measured(inputs, truthless, settings):
     assert "sees every fault" in cards_of(inputs, settings)["reward"]
     for row in inputs.plots["reward_probes"]:

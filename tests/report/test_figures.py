@@ -40,6 +40,14 @@ def test_what_there_is_no_data_for_is_left_out(real, tmp_path):
     assert "truth" not in drawn and "losses" in drawn
 
 
+@pytest.mark.parametrize("results", ["real", "compared"])
+def test_the_training_reward_is_drawn_against_kl_once(request, results):
+    folder = request.getfixturevalue(results)
+    inputs = read_inputs(folder / "metrics", folder / "plots", folder / "results" / "summaries.jsonl")
+    assert [key for key in PANELS if key.startswith("frontier") and can_draw(inputs, key)] == ["frontier_proxy"]
+    assert ">training reward<" in draw_svg(inputs, "frontier_proxy")
+
+
 @pytest.mark.parametrize("key", PANELS)
 def test_every_panel_says_what_it_shows(key):
     assert PANELS[key].title and PANELS[key].caption.endswith(".") and PANELS[key].draw.__doc__

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import subprocess
+from html import escape, unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -112,45 +113,74 @@ def test_the_same_inputs_give_the_same_page(inputs, page):
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# Appended to a copy of the page: uses it as a reader would, and leaves what it saw in an element.
+# Appended to a copy of the page: uses it as a reader would, and tells the page around it what it saw.
 PROBE = """
 <script>
 const shown = () => cards.filter((card) => !card.hidden && card.getClientRects().length).length;
-const seen = {errors: window.problems, all: shown(), title: document.title};
+const seen = {errors: window.problems, all: shown(), title: document.title, width: window.innerWidth};
+seen.dark = matchMedia("(prefers-color-scheme: dark)").matches;
+// WCAG 2: contrast of every text with what is behind it.
+const parts = (color) => color.match(/[\\d.]+/g).map(Number);
+const light = (color) => parts(color).slice(0, 3).map((c) => c / 255)
+  .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, c, index) => sum + c * [0.2126, 0.7152, 0.0722][index], 0);
+const behind = (element) => {
+  for (; element; element = element.parentElement) {
+    const color = getComputedStyle(element).backgroundColor;
+    if (!(parts(color)[3] === 0)) return color;
+  }
+  return "rgb(255, 255, 255)";
+};
+const hasText = (e) => [...e.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+seen.faint = [...document.querySelectorAll("body *:not(script, style)")].filter(hasText).flatMap((element) => {
+  const style = getComputedStyle(element), drawn = element.closest("svg");
+  const [a, b] = [light(drawn ? style.fill : style.color), light(behind(element))].sort((x, y) => x - y);
+  return (b + 0.05) / (a + 0.05) < 4.5 ? [element.textContent.trim().slice(0, 40)] : [];
+});
+const controls = [...document.querySelectorAll("a, button, input, summary, [tabindex]")];
+seen.unreachable = controls.filter((control) => {
+  control.focus();
+  return control.getClientRects().length && (document.activeElement !== control || control.tabIndex < 0);
+}).length;
 buttons[1].click(); seen.sample = shown(); seen.pressed = buttons[1].getAttribute("aria-pressed");
 search.value = "owned"; search.dispatchEvent(new Event("input")); seen.word = shown();
 seen.status = document.getElementById("count").textContent;
 search.value = "no such word"; search.dispatchEvent(new Event("input")); seen.none = shown();
 seen.wide = document.documentElement.scrollWidth - window.innerWidth;
 seen.requests = performance.getEntriesByType("resource").length;
-document.body.dataset.seen = JSON.stringify(seen);
+parent.document.body.dataset.seen = JSON.stringify(seen);
 </script>
 """
 LISTEN = """<script>
 window.problems = [];
 addEventListener("error", (event) => problems.push(event.message));
 addEventListener("securitypolicyviolation", (event) => problems.push(event.blockedURI));
+for (const name of ["error", "warn"]) console[name] = (...said) => problems.push(said.join(" "));
 </script>"""
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
-@pytest.mark.parametrize("width", [390, 1280])
-def test_the_page_works_in_a_browser(nasty, nasty_page, tmp_path, width):
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
+def test_the_page_works_in_a_browser(nasty, nasty_page, tmp_path, width, dark):
     text = nasty_page.replace("<style>", LISTEN + "<style>", 1).replace("</body>", PROBE + "</body>")
-    (tmp_path / "page.html").write_text(text)
+    # In a frame: a window of Chromium's is never narrower than 500.
+    frame = f'<iframe style="width: {width}px; height: 900px; border: 0" srcdoc="{escape(text)}"></iframe>'
+    (tmp_path / "page.html").write_text(f'<!doctype html><meta charset="utf-8"><body>{frame}</body>')
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     flags += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
-    command = [CHROMIUM, *flags, f"--window-size={width},900", "--dump-dom", str(tmp_path / "page.html")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    flags += [f"--blink-settings=preferredColorScheme={0 if dark else 1}", "--window-size=1400,1000", "--dump-dom"]
+    done = subprocess.run([CHROMIUM, *flags, str(tmp_path / "page.html")], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     match = re.search(r'<body data-seen="([^"]*)"', done.stdout)
     assert match, "the page's script did not run"
-    seen = json.loads(match.group(1).replace("&quot;", '"'))
+    seen = json.loads(unescape(match.group(1)))
     shown = [row["shown"] for row in nasty.summaries if row["shown"]]
     assert seen["errors"] == [] and seen["requests"] == 0
+    assert (seen["width"], seen["dark"], seen["wide"] <= 0) == (width, dark, True)
     assert (seen["all"], seen["sample"]) == (len(shown), shown.count("sample"))
     assert (seen["pressed"], seen["word"], seen["none"], seen["status"]) == ("true", 1, 0, "1 shown")
-    assert seen["title"] == "MiniRLHF: did alignment help?" and seen["wide"] <= 0
+    assert seen["title"] == "MiniRLHF: did alignment help?"
+    assert (seen["faint"], seen["unreachable"]) == ([], 0)
 
 
 @pytest.mark.parametrize(("results", "name"), [("scored", "models/own/another-reward-model"), ("compared", "judge-7b")])
@@ -160,8 +190,10 @@ def test_the_page_of_another_judge_says_its_name(request, monkeypatch, results, 
     text = page_of(inputs)
     Elements(text)
     assert f"judged by {name}" in text and f"The judge is {name}, which PPO was not trained on" in text
-    assert f"largest losses by {name}" in text and "nan" not in re.findall(r"[\w.]+", text)
+    score = f"score by {name}" if results == "scored" else "training reward"
+    gained = score if results == "scored" else "share of the verdict"
+    assert f"largest losses by {name}, each with PPO's {gained} minus SFT's." in text
+    assert re.search(rf'<span class="scores">{score} -?\d', text) and "nan" not in re.findall(r"[\w.]+", text)
     assert "gold judge" not in text and "gold score" not in text
     assert f">by {name}<" in draw_svg(inputs, "win_rates")
-    score = f"score by {name}" if results == "scored" else "training reward"
     assert f">{score}</th>" in text and f"mean {score} (open: greedy decoding)" in draw_svg(inputs, "scores")

@@ -2,6 +2,7 @@ from minirlhf.report.inputs import read_inputs
 from minirlhf.report.tables import (
     Table,
     _format,
+    frontier_table,
     markdown,
     measures_table,
     probe_table,
@@ -35,10 +36,20 @@ def test_numbers_are_those_of_the_metrics(inputs):
     assert cells[name] == f"{rate['value']:.1%} ({rate['low']:.1%} to {rate['high']:.1%})"
 
 
+def test_the_frontiers_points_are_told_with_their_price(inputs, real):
+    rows = frontier_table(inputs).rows
+    assert [row[:2] for row in rows] == [("SFT", "0.00"), ("PPO after 64 episodes", "2.00")]
+    assert rows[1][2].startswith("3.00 (") and len(rows[1]) == 4
+    inputs.plots["frontier"][0] |= {"method": "best-of-n", "point": 4}
+    assert frontier_table(inputs).rows[0][0] == "best of 4 by the training reward"
+    unjudged = frontier_table(read_inputs(real / "metrics", real / "plots", real / "results" / "summaries.jsonl"))
+    assert unjudged.header == ("", "KL from SFT, nats", "training reward") and len(unjudged.rows[1]) == 3
+
+
 def test_markdown_has_every_table(inputs):
     text = markdown(inputs, run_checks(inputs), ("One.", "Two."))
     assert "One. Two." in text
-    assert text.count("\n## ") == 7 and "nan" not in text.lower()
+    assert text.count("\n## ") == 8 and "nan" not in text.lower()
 
 
 def test_what_the_reward_model_is_worth(inputs):

@@ -95,6 +95,19 @@ def test_wins_that_only_the_reward_sees_ring(inputs):
     assert verdict.overstatement(inputs).passed
 
 
+def test_a_gain_that_greedy_decoding_does_not_have_rings(inputs):
+    def greedily(value):
+        changed = [
+            row | (interval(value, 0.05) if (row["decoding"], row["judge"]) == ("greedy", "gold") else {})
+            for row in inputs.plots["win_rates"]
+        ]
+        return verdict.greedy(dataclasses.replace(inputs, plots={**inputs.plots, "win_rates": changed}))
+
+    assert greedily(0.6).passed
+    found = greedily(0.5)
+    assert not found.passed and "PPO beats SFT 50% (45% to 55%), ties one half, by the gold judge" in found.text
+
+
 def with_probes(inputs, **shares):
     """The same inputs with other shares, within 5 points, for these probes."""
     rows = [row | (interval(shares[row["probe"]], 0.05) if row["probe"] in shares else {})
@@ -166,7 +179,9 @@ def test_reward_up_and_a_judge_that_prefers_sft_rings(compared):
     hacked = verdict.reward_and_judge(with_rates(inputs, ppo_vs_sft=interval(0.3, 0.05)))
     assert not hacked.passed and "PPO beats SFT 30% (25% to 35%) by judge-7b" in hacked.text
     assert verdict.reward_and_judge(with_rates(inputs, ppo_vs_sft=interval(0.7, 0.05))).passed
-    assert len(run_checks(inputs)) == len(CHECKS) - 3  # no path, no facts, no probes
+    assert len(run_checks(inputs)) == len(CHECKS) - 4  # nothing greedy, no path, no facts, no probes
+
+
 def test_the_algorithm_is_called_by_its_name(inputs):
     by_rloo = dataclasses.replace(inputs, metrics={**inputs.metrics, "ppo": {"algorithm": "rloo", "ppo_stopped": None}})
     found = give_verdict(by_rloo)

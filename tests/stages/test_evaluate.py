@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from minirlhf.errors import UserError
-from minirlhf.files import read_csv, read_json, read_jsonl, write_jsonl
+from minirlhf.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
 from stages import evaluate
 from tests.evaluation.chat_server import ChatServer, longer
 
@@ -40,6 +40,8 @@ def run_stage(tiny_models, world_posts, make_settings, tmp_path):
         posts = [{key: post[key] for key in ("prompt", "completion") + ("record",) * records} for post in world_posts]
         write_jsonl(tmp_path / "posts" / "test.jsonl", posts)
         paths = {"params": "params.yaml", "posts": "posts", "metrics": "evaluate.json", "plots": "plots"}
+        write_json(tmp_path / "ppo.json", {"ppo_delivered_episodes": 64})
+        paths |= {"ppo-metrics": "ppo.json"}
         paths |= {"results": "out", "snapshots": "none"}  # snapshots of another run, where this checkout has them
         options = [part for name, path in paths.items() for part in (f"--{name}", str(tmp_path / path))]
         models = [part for name in ("sft", "ppo", "reward") for part in (f"--{name}", str(tiny_models / name))]
@@ -52,6 +54,8 @@ def run_stage(tiny_models, world_posts, make_settings, tmp_path):
 def test_the_stage_writes_everything_it_declares(run_stage, tmp_path, records):
     run_stage(records)
     metrics = read_json(tmp_path / "evaluate.json")
+    path = [row["point"] for row in read_csv(tmp_path / "plots" / "frontier.csv") if row["method"] == "ppo"]
+    assert path == [0, 64]  # not the episodes that the params plan
     assert metrics["posts"] == 24 and metrics["win_rate"]["judge"] == ("gold" if records else "training reward")
     tables = {name: read_csv(tmp_path / "plots" / f"{name}.csv") for name in PLOTS}
     # 24 posts have no slice of ten; the tables of the truth need records.

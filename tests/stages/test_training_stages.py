@@ -130,7 +130,8 @@ def test_a_pretrained_reward_model_is_named_not_copied_and_serves_ppo(prepared, 
     ppo.main(["--sft", str(tiny_models / "sft")])
     assert [row["update"] for row in read_csv("plots/ppo.csv")] == [0, 1, 2]
     assert len(list((prepared / "models/snapshots").iterdir())) == 2
-    assert read_json("metrics/ppo.json")["ppo_stopped"] is None
+    ends = read_json("metrics/ppo.json")
+    assert (ends["ppo_stopped"], ends["ppo_delivered_episodes"]) == (None, 16)
     assert {path.suffix for path in (prepared / "models/ppo").iterdir()} <= {".safetensors", ".json"}
     assert list((prepared / ".resume/ppo").iterdir()) == []
 
@@ -214,6 +215,7 @@ def test_a_baseline_takes_the_place_of_ppo(prepared, tiny_models, algorithm):
     assert (rows[-1]["reward"] is None) == (algorithm == "dpo") and rows[-1]["eval_kl"] != 0
     metrics = read_json("metrics/ppo.json")
     assert metrics.pop("algorithm") == algorithm and metrics.pop("ppo_stopped") is None
+    assert metrics.pop("ppo_delivered_episodes") == 16
     assert metrics.keys() == {f"ppo_{name}" for name in ppo.SUMMARY} and None not in metrics.values()
     assert list((prepared / "models/snapshots").iterdir()) == []
     assert {path.suffix for path in (prepared / "models/ppo").iterdir()} <= {".safetensors", ".json"}
