@@ -16,8 +16,9 @@ from minirlhf.data.locate import hub_dataset
 from minirlhf.data.sources import Source
 from minirlhf.errors import UserError
 from minirlhf.files import read_json, read_jsonl
-from minirlhf.params import DataParams
+from minirlhf.params import DataParams, parse_params
 from minirlhf.rewards.model import RewardModel
+from stages.source import look
 from tests.hub.conftest import FEEDBACK, GPT2, REWARD, as_parquet, feedback, preference, tldr
 
 ROOT = Path(__file__).parents[2]
@@ -121,6 +122,18 @@ def test_a_reward_model_with_its_own_tokenizer(stocked, hub):
         for post, summary, score in zip(POSTS, SUMMARIES, scores, strict=True):
             inputs = tokenizer(post, summary, truncation="only_first", max_length=64, return_tensors="pt")
             assert score == pytest.approx(model(**inputs).logits.item(), abs=1e-5)
+
+
+def test_a_reward_model_is_trained_from_the_commit_that_is_noted(stocked, hub, settings):
+    settings["reward"]["base"] = GPT2
+    settings["model"]["base"] = GPT2
+    note = look(parse_params(json.dumps(settings), "params.yaml"))["reward"]
+    assert note == {"kind": "hub", "name": GPT2, "commit": stocked[GPT2]}
+    model = models.new_reward_model(GPT2, note["commit"])
+    trunk = models.load_policy(GPT2, note["commit"]).base_model.state_dict()
+    assert all(torch.equal(weights, trunk[name]) for name, weights in model.base_model.state_dict().items())
+    with pytest.raises(UserError, match="no revision v9 on the hub"):
+        models.new_reward_model(GPT2, "v9")
 
 
 def test_the_post_is_shortened_whatever_the_limit_never_the_summary(stocked):
