@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from minirlhf import world
@@ -47,6 +49,14 @@ def test_wilson_by_hand():
     # 8 of 10: (0.8 + 1.9208/10 -+ 1.96 sqrt(0.016 + 0.009604)) / 1.38416
     assert wilson(8, 10).as_json() == pytest.approx({"value": 0.8, "low": 0.490162, "high": 0.943318}, abs=1e-5)
     assert (wilson(0, 5).low, wilson(5, 5).high) == (0.0, pytest.approx(1.0))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
+def test_wilsons_interval_covers_the_truth(share):
+    """Exactly, over all outcomes of 180 posts, as many as the reward stage probes on."""
+    chances = [math.comb(180, hits) * share**hits * (1 - share) ** (180 - hits) for hits in range(181)]
+    covers = [wilson(hits, 180).low <= share <= wilson(hits, 180).high for hits in range(181)]
+    assert 0.93 <= sum(c for c, covered in zip(chances, covers, strict=True) if covered) <= 0.97
 
 
 def test_a_probe_knows_what_it_costs():

@@ -12,7 +12,7 @@ from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.evaluation import tables
 from minirlhf.evaluation.bootstrap import Bootstrap
 from minirlhf.evaluation.endpoint import Endpoint
-from minirlhf.evaluation.findings import PAIRS, Findings, Measured, put_together
+from minirlhf.evaluation.findings import PAIRS, POLICIES, Findings, Measured, put_together
 from minirlhf.evaluation.frontier import best_of_n, best_of_n_kl
 from minirlhf.evaluation.judges import judge_names, load_function
 from minirlhf.evaluation.measures import Measures, measure
@@ -213,7 +213,10 @@ def evaluate(
         }
         for decoding, temperature in (("sampled", params.ppo.temperature), ("greedy", 0.0))
     }
-    measures = {decoding: {n: evaluator.measure(s) for n, s in of.items()} for decoding, of in summaries.items()}
+    known = {"reference": evaluator.measure(authors)}  # the same whatever the decoding
+    measures = {
+        decoding: known | {name: evaluator.measure(of[name]) for name in POLICIES} for decoding, of in summaries.items()
+    }
     sampled = summaries["sampled"]
     measured = Measured(
         posts=posts,
@@ -224,8 +227,7 @@ def evaluate(
         verdicts=evaluator.compare(sampled),
         frontier=evaluator.best_of_n_rows(before) + path_of_ppo(evaluator, before, sampled, snapshots, episodes),
     )
-    bootstrap = Bootstrap(params.seed, params.evaluate.bootstrap)
-    return put_together(measured, evaluator.judges, bootstrap, params.seed, params.algorithm.upper())
+    return put_together(measured, evaluator.judges, evaluator.bootstrap, params.seed, params.algorithm.upper())
 
 
 def load_reward(name: str | Path, params: "Params", device: str, **options) -> RewardFunction:

@@ -63,3 +63,15 @@ def test_intervals_cover_the_truth_95_times_in_100(kind):
     estimates = [BOOTSTRAP.mean(row) for row in draws]
     coverage = np.mean([e.low <= truth <= e.high for e in estimates])
     assert 0.93 <= coverage <= 0.97
+
+
+def test_intervals_of_a_ratio_cover_the_truth():
+    """Shares of comparisons, 1 to 5 a post, that hang together by post: the larger of two chances for all of them."""
+    rng, bootstrap = np.random.default_rng(6), Bootstrap(0, 1000)
+    hits, trials = 0, 2000
+    for _ in range(trials):
+        counts = rng.integers(1, 6, 200)
+        right = rng.binomial(counts, rng.choice([0.5, 0.9], 200))
+        estimate = bootstrap.ratio(right, counts)
+        hits += estimate.low <= 0.7 <= estimate.high
+    assert 0.93 <= hits / trials <= 0.97

@@ -1,4 +1,5 @@
 import json
+import sys
 from functools import cache
 
 import numpy as np
@@ -64,6 +65,14 @@ def test_equal_policies_tie_everywhere(findings):
     assert metrics["kl"] == pytest.approx(0, abs=1e-4)
     assert metrics["win_rate"]["ppo_vs_sft"] == {"value": 0.5, "low": 0.5, "high": 0.5}
     assert metrics["sft"] == metrics["ppo"]
+
+
+def test_the_authors_summaries_are_judged_once(findings, tmp_path):
+    file = tmp_path / "counting.py"
+    file.write_text("asked = []\ndef score(prompts, responses):\n    asked.extend(responses)\n"
+                    "    return [float(len(asked) > 0) for _ in responses]\n")  # fmt: skip
+    findings(has_records=False, judge=f"{file}:score")
+    assert len(sys.modules["counting"].asked) == 24 * 5 + 8 * 4 + 8 * 2  # five sets; best of 4 and two points on 8
 
 
 def test_the_same_run_gives_the_same_results(findings):

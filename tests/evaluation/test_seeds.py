@@ -1,3 +1,5 @@
+import random
+
 import pytest
 
 from minirlhf.evaluation.seeds import COLUMNS, aggregate, is_among, mean_interval, seed_row, t975
@@ -29,6 +31,12 @@ def test_intervals_are_those_of_students_t():
     # 1, 2, 3, 4, 5: s = sqrt(2.5), half = 2.776 x sqrt(2.5) / sqrt(5) = 2.776 x sqrt(0.5)
     assert mean_interval([1.0, 2.0, 3.0, 4.0, 5.0]) == {"value": 3.0, "low": 1.03707, "high": 4.96293}
     assert mean_interval([2.0]) == {"value": 2.0, "low": None, "high": None}
+
+
+def test_intervals_over_five_seeds_cover_the_truth():
+    rng = random.Random(1)
+    found = [mean_interval([rng.gauss(3.0, 2.0) for _ in range(5)]) for _ in range(4000)]
+    assert 0.93 <= sum(row["low"] <= 3.0 <= row["high"] for row in found) / len(found) <= 0.97
 
 
 def test_the_aggregate_and_whether_a_run_is_part_of_it():

@@ -64,11 +64,11 @@ def test_a_clean_sweep_has_a_finite_answer():
 
 
 def test_controlled_intervals_cover_the_truth():
-    rng = np.random.default_rng(3)
-    theta, trials, hits = 0.5, 200, 0
+    rng, few = np.random.default_rng(3), Bootstrap(0, 500)
+    theta, trials, hits = 0.5, 800, 0
     for _ in range(trials):
         difference = rng.normal(0.0, 5.0, 200)
         wins = (rng.random(200) < sigmoid(theta + 0.8 * np.tanh(difference / 5.0))).astype(float)
-        estimate = length_controlled_win_rate(wins, difference, BOOTSTRAP)
+        estimate = length_controlled_win_rate(wins, difference, few)
         hits += estimate.low <= sigmoid(theta) <= estimate.high
     assert 0.93 <= hits / trials <= 0.97

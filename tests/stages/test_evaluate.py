@@ -22,12 +22,6 @@ def test_the_library_evaluate_is_not_taken_for_the_stage_of_that_name():
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).endswith("\nMetric\n")
 
 
-def test_help_is_quick_and_imports_no_torch():
-    code = "import sys, stages.evaluate as e\ntry: e.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
-    printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
-    assert printed.startswith("usage:") and printed.endswith("False\n")
-
-
 @pytest.fixture
 def run_stage(tiny_models, world_posts, make_settings, tmp_path):
     """Run the stage on tiny models, with these settings of `evaluate`."""

@@ -226,13 +226,6 @@ def test_a_baseline_takes_the_place_of_ppo(prepared, tiny_models, algorithm):
     assert {sample["update"] for sample in read_jsonl("results/ppo_samples.jsonl")} == {0, 2}
 
 
-@pytest.mark.parametrize("stage", ["source", "prepare", "sft", "reward", "ppo", "evaluate", "report"])
-def test_help_needs_no_torch(stage):
-    code = f"import sys, stages.{stage} as s\ntry: s.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
-    printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT)
-    assert printed.startswith("usage:") and printed.endswith("False\n")
-
-
 def test_an_error_is_one_line_and_exit_code_1(prepared):
     (prepared / "empty").mkdir()
     change(prepared, "model", base="empty")
