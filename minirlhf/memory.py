@@ -8,18 +8,10 @@ from typing import TypeVar
 
 import torch
 
-from minirlhf.errors import UserError
+from minirlhf.errors import UserError, is_out_of_memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-# How allocators say it that raise no torch.OutOfMemoryError: the CPU's (Linux, Windows), Apple's, cuBLAS's workspace.
-MESSAGES = ("can't allocate memory", "not enough memory", "MPS backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the error is that of an allocator that found no memory."""
-    return isinstance(error, torch.OutOfMemoryError) or any(message in str(error) for message in MESSAGES)
 
 
 @contextlib.contextmanager
@@ -27,7 +19,7 @@ def explained(message: str) -> Iterator[None]:
     """Turn an out-of-memory error of the block into a UserError with this message."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise UserError(message) from None
@@ -56,7 +48,7 @@ class BatchSize:
         while True:
             try:
                 return work(self.size)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 if self.size == 1:
