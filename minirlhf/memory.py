@@ -60,12 +60,20 @@ class BatchSize:
             print(f"{self.name}: out of memory at {self.size}; going on with {self.size // 2}", file=sys.stderr)
             self.size //= 2
 
-    def each(self, items: Sequence[Item], work: Callable[[Sequence[Item]], None], rows: int = 1) -> None:
-        """`work` on groups of the items, in order, until all are done; an item counts for so many rows."""
+    def each(
+        self,
+        items: Sequence[Item],
+        work: Callable[[Sequence[Item]], None],
+        count: Callable[[int, Item], int] = lambda size, item: size,
+    ) -> None:
+        """`work` on groups of the items, in order, until all are done.
+
+        `count(size, item)` is how many items, from this one on, make up a pass of `size` rows; at least one is taken.
+        """
         done = 0
 
         def group(size: int) -> int:
-            chosen = items[done : done + max(1, size // rows)]
+            chosen = items[done : done + max(1, count(size, items[done]))]
             work(chosen)
             return len(chosen)
 
