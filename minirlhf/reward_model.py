@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from trl import RewardConfig, RewardTrainer
 
+from minirlhf.causal_lm import at_least_float32
 from minirlhf.comparisons import group_comparisons
 from minirlhf.finite import FiniteTrainer
+from minirlhf.memory import HalvingTrainer
 from minirlhf.prompts import encode
 from minirlhf.training import OnRow, fit
 
@@ -33,8 +35,8 @@ def collate_groups(groups: list[dict]) -> dict[str, Tensor]:
     >>> batch["input_ids"].tolist(), batch["lengths"].tolist(), batch["pairs"].tolist()
     ([[5, 6, 7], [5, 6, 0], [8, 0, 0], [9, 0, 0]], [3, 2, 1, 1], [[1, 0], [2, 3]])
 
-    Returns `input_ids` [N, T], `lengths` [N] and `pairs` [M, 2], which index the N sequences. What stands in the
-    padding is never read: masks are made from lengths.
+    Returns `input_ids` [N, T], `lengths` [N], `pairs` [M, 2], which index the N sequences, and the number of
+    `comparisons`, M. What stands in the padding is never read: masks are made from lengths.
     """
     sequences = [torch.tensor(ids) for group in groups for ids in group["sequences"]]
     pairs, offset = [], 0
@@ -45,15 +47,18 @@ def collate_groups(groups: list[dict]) -> dict[str, Tensor]:
         "input_ids": torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True),
         "lengths": torch.tensor([len(ids) for ids in sequences]),
         "pairs": torch.tensor(pairs),
+        "comparisons": len(pairs),
     }
 
 
-class GroupedRewardTrainer(FiniteTrainer, RewardTrainer):
+class GroupedRewardTrainer(FiniteTrainer, HalvingTrainer, RewardTrainer):
     """TRL's RewardTrainer on groups of comparisons (see `group_comparisons`) instead of single pairs.
 
     Departs from it in that a summary is encoded once for all comparisons it is in, and that the score is read at the
     last token by length: TRL looks for the last token that is not padding, which for GPT-2 skips the EOS.
     """
+
+    stage = "reward"
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset  # encoded already
@@ -64,20 +69,27 @@ class GroupedRewardTrainer(FiniteTrainer, RewardTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         rewards = last_token_scores(model, inputs["input_ids"], inputs["lengths"])
         chosen, rejected = rewards[inputs["pairs"]].unbind(1)
-        loss = -torch.nn.functional.logsigmoid(chosen - rejected).mean()
+        loss = -torch.nn.functional.logsigmoid(chosen - rejected).sum() / inputs["comparisons"]
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["accuracy"].append((chosen > rejected).float().mean().item())
         return (loss, {"rewards": rewards}) if return_outputs else loss
+
+    def parts(self, inputs, number):
+        """Comparisons apart, each with the summaries it compares."""
+        parts = []
+        for pairs in inputs["pairs"].chunk(number):
+            compared, pairs = pairs.unique(return_inverse=True)
+            summaries = {name: inputs[name][compared] for name in ("input_ids", "lengths")}
+            parts.append(inputs | summaries | {"pairs": pairs})
+        return parts
 
 
 def last_token_scores(model, input_ids: Tensor, lengths: Tensor) -> Tensor:
     """Scores [N] of a decoder reward model at the last token of right-padded `input_ids` [N, T]; lengths [N]."""
     mask = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]
-    hidden = model.base_model(input_ids=input_ids, attention_mask=mask.long(), use_cache=False)[
-        0
-    ]  # [N, T, width]
+    hidden = model.base_model(input_ids=input_ids, attention_mask=mask.long(), use_cache=False)[0]  # [N, T, width]
     last = hidden[torch.arange(len(lengths), device=lengths.device), lengths - 1]  # [N, width]
-    return model.score(last).squeeze(-1).float()
+    return at_least_float32(model.score(last).squeeze(-1))
 
 
 def train_reward_model(
