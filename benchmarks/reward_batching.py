@@ -1,13 +1,14 @@
-"""How fast does an OpenAssistant-type reward model score? Our batches against padded ones in the order of arrival.
+"""How fast does an OpenAssistant-type reward model score? Our batches against what one writes without much thought.
 
     OMP_NUM_THREADS=2 python benchmarks/reward_batching.py --layers 1
 
 DeBERTa-v3-large's shapes (24 layers of 1024; fewer with --layers) with random weights, in fp32, on real posts with
 their authors' summaries. The tokenizer is GPT-2's, which cuts English about as finely; inputs have at most 512 tokens.
-Both sides run the same model on `--batch-size` texts at a time, padded to the longest among them: in the order of
-arrival, and as `RewardModel` brings them together. Of each side's passes every n-th is timed, about `--passes` of them,
-so that all lengths have their share; the sides take turns. Prints the seconds of every round, and the median of the
-rounds' ratios.
+All score the same texts by the same model (weights, threads, kernels), from texts to numbers, in turns: batches of
+`--batch-size` in the order of arrival, each padded to its longest text or all of them to 512 tokens; one text at a
+time, with no padding; and `RewardModel`. Prints the seconds of every round, and how many times as fast `RewardModel`
+was as each: the median of the rounds' ratios. Fails if the scores differ. On a machine with other work, take one thread
+and `--processor-time`.
 """
 
 import argparse
@@ -22,49 +23,66 @@ from minirlhf.files import read_jsonl
 from minirlhf.stage import quiet
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+LONGEST = 512
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=24)
-    parser.add_argument("--texts", type=int, default=1200)
+    parser.add_argument("--texts", type=int, default=96)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--passes", type=int, default=6, help="timed on each side in a round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--processor-time", action="store_true", help="in place of the time that passes")
     parser.add_argument("--posts", type=Path, default=SHARED / "data/tldr/train.jsonl")
     parser.add_argument("--tokenizer", default=str(SHARED / "models/gpt2-tokenizer"))
     args = parser.parse_args()
-    rows = read_jsonl(args.posts)[: args.texts]
 
     quiet()
+    import torch
+
     from minirlhf.rewards.model import RewardModel
 
+    rows = read_jsonl(args.posts)[: args.texts]
+    prompts, responses = ([row[key] for row in rows] for key in ("prompt", "completion"))
     tokenizer = make_tokenizer(args.tokenizer)
-    reward = RewardModel(make_model(args.layers, len(tokenizer)), tokenizer, "pair", batch_size=args.batch_size)
-    sequences = reward._encode_pairs(*([row[key] for row in rows] for key in ("prompt", "completion")))
-    lengths = sorted(len(sequence["input_ids"]) for sequence in sequences)
-    print(f"{len(rows)} texts of {lengths[0]} to {lengths[-1]} tokens, median {statistics.median(lengths):.0f}")
-    indices = list(range(len(sequences)))
-    by_length = sorted(indices, key=lambda index: -len(sequences[index]["input_ids"]))  # as RewardModel scores them
-    sides = []
-    for order in (indices, by_length):
-        batches = [order[first : first + args.batch_size] for first in range(0, len(order), args.batch_size)]
-        step = max(1, len(batches) // args.passes)
-        sides.append(batches[step // 2 :: step])
+    model = make_model(args.layers, len(tokenizer))
+    reward = RewardModel(model, tokenizer, "pair", batch_size=args.batch_size, device=args.device)
 
-    def seconds(batches: list[list[int]]) -> float:
-        start = time.perf_counter()
-        for batch in batches:
-            reward._score([sequences[index] for index in batch])
-        return time.perf_counter() - start
+    @torch.no_grad()
+    def naive(size: int, padding: str) -> list[float]:
+        scores = []
+        for first in range(0, len(rows), size):
+            pairs = prompts[first : first + size], responses[first : first + size]
+            options = {"truncation": "only_first", "max_length": LONGEST, "return_tensors": "pt"}
+            inputs = tokenizer(*pairs, padding=padding, **options).to(args.device)
+            scores += model(**inputs).logits[:, 0].tolist()
+        return scores
 
-    seconds(sides[0][:1])  # warms up
-    ratios = []
+    ours = "RewardModel"
+    ways = {
+        f"batches of {args.batch_size}, each padded to its longest": lambda: naive(args.batch_size, "longest"),
+        f"batches of {args.batch_size}, padded to {LONGEST} tokens": lambda: naive(args.batch_size, "max_length"),
+        "one at a time": lambda: naive(1, "longest"),
+        ours: lambda: reward(prompts, responses, [True] * len(rows)),
+    }
+    lengths = [len(sequence["input_ids"]) for sequence in reward._encode_pairs(prompts, responses)]
+    print(f"{len(rows)} texts of {min(lengths)} to {max(lengths)} tokens, median {statistics.median(lengths):.0f}")
+    naive(1, "max_length")  # warms up
+    clock = time.process_time if args.processor_time else time.perf_counter
+    seconds, scores = {way: [] for way in ways}, {}
     for number in range(args.rounds):
-        naive, ours = map(seconds, sides)
-        ratios.append(naive / ours)
-        print(f"round {number + 1}: arrival order {naive:.2f} s, by length {ours:.2f} s", flush=True)
-    print(f"median ratio {statistics.median(ratios):.2f}")
+        for way, score in ways.items():
+            start = clock()
+            scores[way] = score()
+            seconds[way].append(clock() - start)
+        taken = ", ".join(f"{way} {times[-1]:.2f} s" for way, times in seconds.items())
+        print(f"round {number + 1}: {taken}", flush=True)
+    for way in ways:
+        torch.testing.assert_close(scores[ours], scores[way], rtol=1e-3, atol=1e-5)
+        ratios = [theirs / own for theirs, own in zip(seconds[way], seconds[ours], strict=True)]
+        if way != ours:
+            print(f"{statistics.median(ratios):.2f} times as fast as {way} ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
 def make_tokenizer(name: str):
@@ -93,7 +111,7 @@ def make_model(layers: int, vocabulary: int):
         num_hidden_layers=layers,
         num_attention_heads=16,
         intermediate_size=4096,
-        max_position_embeddings=512,
+        max_position_embeddings=LONGEST,
         relative_attention=True,
         position_buckets=256,
         norm_rel_ebd="layer_norm",

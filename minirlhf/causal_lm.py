@@ -65,7 +65,7 @@ class TrunkAndHead:
         self.model.eval()
         ids = torch.tensor([[0, 0], [0, 1]], device=self.device)
         ones = torch.ones_like(ids)
-        whole = self.model(input_ids=ids, attention_mask=ones).logits.float()
+        whole = at_least_float32(self.model(input_ids=ids, attention_mask=ones).logits)
         parts = self.logits(self.hidden(ids, ones, use_cache=False))
         self.model.train(was_training)
         if not torch.allclose(whole, parts, rtol=1e-3, atol=1e-3, equal_nan=True):

@@ -12,6 +12,23 @@ class TrainingError(UserError):
     """Training met a number that is NaN or infinite. No step was taken with it, and nothing was saved of it."""
 
 
+# How they say that they found no memory: allocators (Linux, Windows, C++, CUDA and Apple), cuBLAS, oneDNN.
+_OUT_OF_MEMORY = (
+    *("allocate memory", "not enough memory", "bad_alloc", "out of memory"),
+    *("status_alloc_failed", "could not create a primitive"),
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error is that of an allocator, Python's or PyTorch's, that found no memory.
+
+    >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    True
+    """
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception's text, or its type where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -116,7 +116,7 @@ def generate(
 
     was_training = parts.model.training
     parts.model.eval()
-    batch_size.each(order, sample_group, rows=samples_per_prompt)
+    batch_size.each(order, sample_group, lambda size, _: size // samples_per_prompt)
     parts.model.train(was_training)
     if not torch.isfinite(logprobs).all():
         raise TrainingError(

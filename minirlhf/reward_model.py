@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from trl import RewardConfig, RewardTrainer
 
+from minirlhf.causal_lm import at_least_float32
 from minirlhf.comparisons import group_comparisons
 from minirlhf.finite import FiniteTrainer
+from minirlhf.memory import HalvingTrainer
 from minirlhf.rewards.model import RewardModel
 from minirlhf.training import OnRow, fit
 
@@ -33,8 +35,8 @@ def collate_groups(groups: list[dict]) -> dict[str, Tensor]:
     ([[5, 6, 7], [5, 6, 0], [8, 0, 0], [8, 0, 0]], [3, 2, 1, 1], [[1, 0], [2, 3]])
 
     Returns what the model reads, each [N, T] (`input_ids`, and `token_type_ids` where sequences have them), `lengths`
-    [N] and `pairs` [M, 2], which index the N sequences. What stands in the padding is never read: masks are made from
-    lengths.
+    [N], `pairs` [M, 2], which index the N sequences, and the number of `comparisons`, M. What stands in the padding is
+    never read: masks are made from lengths.
     """
     sequences = [sequence for group in groups for sequence in group["sequences"]]
     pairs, offset = [], 0
@@ -48,16 +50,19 @@ def collate_groups(groups: list[dict]) -> dict[str, Tensor]:
     return padded | {
         "lengths": torch.tensor([len(sequence["input_ids"]) for sequence in sequences]),
         "pairs": torch.tensor(pairs),
+        "comparisons": len(pairs),
     }
 
 
-class GroupedRewardTrainer(FiniteTrainer, RewardTrainer):
+class GroupedRewardTrainer(FiniteTrainer, HalvingTrainer, RewardTrainer):
     """TRL's RewardTrainer on groups of comparisons (see `group_comparisons`) instead of single pairs.
 
     Departs from it in that a summary is encoded once for all comparisons it is in, that a decoder's score is read at
     the last token by length (TRL looks for the last token that is not padding, which for GPT-2 skips the EOS), and
     that an encoder may be trained, on post and summary as a pair of texts.
     """
+
+    stage = "reward"
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset  # encoded already
@@ -66,12 +71,26 @@ class GroupedRewardTrainer(FiniteTrainer, RewardTrainer):
         self._signature_columns = ["sequences", "pairs"]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        rewards = raw_scores(model, **{key: value for key, value in inputs.items() if key != "pairs"})
+        rewards = raw_scores(model, **_read(inputs))
         chosen, rejected = rewards[inputs["pairs"]].unbind(1)
-        loss = -torch.nn.functional.logsigmoid(chosen - rejected).mean()
+        loss = -torch.nn.functional.logsigmoid(chosen - rejected).sum() / inputs["comparisons"]
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["accuracy"].append((chosen > rejected).float().mean().item())
         return (loss, {"rewards": rewards}) if return_outputs else loss
+
+    def parts(self, inputs, number):
+        """Comparisons apart, each with the summaries it compares."""
+        parts = []
+        for pairs in inputs["pairs"].chunk(number):
+            compared, pairs = pairs.unique(return_inverse=True)
+            summaries = {name: rows[compared] for name, rows in _read(inputs).items()}
+            parts.append(inputs | summaries | {"pairs": pairs})
+        return parts
+
+
+def _read(inputs: dict) -> dict[str, Tensor]:
+    """What the model reads of a batch, a row a summary."""
+    return {name: rows for name, rows in inputs.items() if name not in ("pairs", "comparisons")}
 
 
 def raw_scores(model, input_ids: Tensor, lengths: Tensor, **inputs: Tensor) -> Tensor:
@@ -82,10 +101,10 @@ def raw_scores(model, input_ids: Tensor, lengths: Tensor, **inputs: Tensor) -> T
     """
     mask = (torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]).long()
     if not hasattr(model, "score"):
-        return model(input_ids=input_ids, attention_mask=mask, **inputs).logits[:, 0].float()
+        return at_least_float32(model(input_ids=input_ids, attention_mask=mask, **inputs).logits[:, 0])
     trunk = model.base_model(input_ids=input_ids, attention_mask=mask, use_cache=False, **inputs)
     last = trunk[0][torch.arange(len(lengths), device=lengths.device), lengths - 1]  # [N, width]
-    return model.score(last).squeeze(-1).float()
+    return at_least_float32(model.score(last).squeeze(-1))
 
 
 def train_reward_model(

@@ -8,6 +8,7 @@ from trl import SFTConfig, SFTTrainer
 
 from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.finite import FiniteTrainer
+from minirlhf.memory import HalvingTrainer
 from minirlhf.prompts import encode
 from minirlhf.training import OnRow, fit
 
@@ -28,16 +29,19 @@ def encode_example(tokenizer, prompt: str, completion: str) -> dict[str, list[in
     }
 
 
-class SummaryTrainer(FiniteTrainer, SFTTrainer):
+class SummaryTrainer(FiniteTrainer, HalvingTrainer, SFTTrainer):
     """TRL's SFTTrainer with the vocabulary head on the summaries' positions only, on a CPU too.
 
     The loss is the same. Without a GPU's kernels TRL takes the head, and its gradient, of the posts' positions as well,
     which have no label: with GPT-2's vocabulary, and posts ten times as long as summaries, that is most of the work.
     """
 
+    stage = "sft"
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._parts = TrunkAndHead(self.model)
+        self.model_accepts_loss_kwargs = True  # `compute_loss` takes the number of labels of the whole step
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if inputs["labels"].is_cuda or model is not self.model:  # TRL does so itself; wrapped for several processes
@@ -49,6 +53,11 @@ class SummaryTrainer(FiniteTrainer, SFTTrainer):
         loss = torch.nn.functional.cross_entropy(logits, labels[labelled], reduction="sum")
         loss = loss / (labelled.sum() if num_items_in_batch is None else num_items_in_batch)
         return (loss, {"logits": logits}) if return_outputs else loss
+
+    def parts(self, inputs, number):
+        """Rows apart: each loss is over the labels of the whole optimizer step, so they add up."""
+        pieces = zip(*(tensor.chunk(number) for tensor in inputs.values()), strict=True)
+        return [dict(zip(inputs, piece, strict=True)) for piece in pieces]
 
 
 def train_sft(

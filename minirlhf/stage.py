@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minirlhf.errors import UserError, printable
+from minirlhf.errors import UserError, is_out_of_memory, printable
 from minirlhf.files import write_failure
 from minirlhf.resume import last_point
 
@@ -39,7 +39,6 @@ MEMORY_SETTINGS = {
     "ppo": "ppo.micro_batch_size, ppo.rollout_batch_size, or ppo.critic: shared",
     "evaluate": "evaluate.batch_size",
 }
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory", "bad_alloc")
 
 
 def run(main: Callable[[], object]) -> None:
@@ -64,7 +63,7 @@ def _explain(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     text = str(error).strip().splitlines() or [""]
-    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
+    if is_out_of_memory(error):
         smaller = MEMORY_SETTINGS.get(Path(sys.argv[0]).stem)
         return f"out of memory ({text[0][:200]})" + (f"; less takes a smaller {smaller}" if smaller else "")
     reason = write_failure(error)

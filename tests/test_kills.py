@@ -320,18 +320,16 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @soak
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and an enforced RLIMIT_AS")
-def test_too_little_memory_is_one_line_and_keeps_what_is_done(prepared, tiny_models):
-    """Enough to sample candidates, and not for a step on a thousand sequences."""
+def test_too_little_memory_for_a_micro_batch_halves_it(prepared, tiny_models):
+    """Enough to sample candidates, and not for a pass over a thousand sequences."""
     settings = json.loads((prepared / "params.yaml").read_text())
     settings["reward"] |= {"batch_size": 512, "micro_batch_size": 512}
     write_json(prepared / "params.yaml", settings)
     write_jsonl(prepared / "data/prepared/comparisons/train.jsonl", comparisons(1, "train", 512))
-    command = [sys.executable, "-c", LIMITED, "300", str(ROOT / "stages/reward.py"), *inputs("reward", tiny_models)]
+    command = [sys.executable, "-c", LIMITED, "500", str(ROOT / "stages/reward.py"), *inputs("reward", tiny_models)]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: out of memory (")
-    assert "reward.micro_batch_size" in done.stderr and "Traceback" not in done.stderr
-    assert list((prepared / "home").glob(".resume/reward/*/candidates/train.jsonl"))
+    assert done.returncode == 0, done.stderr
+    assert "reward: micro_batch_size: out of memory at 512; going on with 256" in done.stderr
 
 
 # The whole pipeline, by DVC

@@ -63,7 +63,7 @@ def test_groups_go_on_where_memory_ran_out():
     size.each(range(9), work)
     assert [list(group) for group in groups] == [[0, 1, 2, 3], [4, 5], [6, 7], [8]]
     groups.clear()
-    BatchSize(4, "batch_size", "less").each(range(3), work, rows=3)
+    BatchSize(4, "batch_size", "less").each(range(3), work, lambda size, _: size // 3)
     assert [list(group) for group in groups] == [[0], [1], [2]]
 
 

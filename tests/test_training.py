@@ -1,6 +1,8 @@
 import json
 import os
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,10 +14,12 @@ from minirlhf.params import parse_params
 from minirlhf.reward_model import train_reward_model
 from minirlhf.sft import train_sft
 from tests.conftest import SOAK
+from tests.test_memory import rows_that_fit
 
 PETS = ("cat", "dog", "cow", "hen", "pig", "fox", "bee")
 POSTS = [{"prompt": f"my {pet} left. TL;DR:", "completion": f" {pet} left."} for pet in PETS]
 COMPARISONS = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": " so much."} for row in POSTS]
+COMPARISONS += [COMPARISONS[0] | {"rejected": " it."}, COMPARISONS[0] | {"chosen": " it."}]  # share their summaries
 
 
 class Killed(Exception):
@@ -26,7 +30,7 @@ class Killed(Exception):
 def train(tiny_models, settings):
     """Train a stage's model in `folder` (and stop after the resume point of a step); the weights' bytes and history."""
 
-    def run(stage, folder, stop_after=None, **changes):
+    def run(stage, folder, stop_after=None, prepare=lambda model: None, **changes):
         # Seven rows, four a step in two parts: three epochs, whose last batch is short.
         steps = {"steps": 6, "batch_size": 4, "micro_batch_size": 2, "log_every": 1, "eval_every": 2}
         settings[stage] |= steps | changes
@@ -38,6 +42,7 @@ def train(tiny_models, settings):
         else:
             model, function = new_reward_model(tiny_models / "sft"), train_reward_model
             rows = COMPARISONS
+        prepare(model)
 
         def stop(callback, args, state, control, **kwargs):
             on_save(callback, args, state, control, **kwargs)
@@ -105,6 +110,54 @@ def test_a_damaged_point_is_refused(train, tmp_path, name):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(UserError, match="resume: cannot be read .*; delete it to begin anew"):
         train("sft", tmp_path)
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+@pytest.mark.parametrize("stage, limit", [("sft", 1), ("reward", 4)])
+def test_halving_micro_batches_leaves_the_training_as_it_was(train, stage, limit, backward, tmp_path, capfd):
+    """Memory runs out in a step's second micro-batch; in the backward pass some gradients are there already.
+
+    In double precision: Adam makes steps of rounding errors where a gradient is zero, as that of a key's bias is.
+    """
+    sizes = {"steps": 3, "batch_size": 8, "micro_batch_size": 4, "eval_every": 3}
+    passes = []
+
+    def exact(model):
+        model.double()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+
+    def short_of_memory(model):
+        exact(model)
+
+        def check(module, arguments, output):
+            if output.requires_grad:
+                passes.append(len(output))
+                fits = partial(rows_that_fit, limit=limit if len(passes) > 1 else len(output))
+                output.register_hook(lambda gradient: fits(len(gradient))) if backward else fits(len(output))
+
+        model.base_model.h[0].mlp.register_forward_hook(check)
+
+    expected, history = train(stage, tmp_path / "whole", prepare=exact, **sizes)
+    weights, actual = train(stage, tmp_path / "parts", prepare=short_of_memory, **sizes)
+    for name in expected:
+        assert np.frombuffer(weights[name]) == pytest.approx(np.frombuffer(expected[name]), rel=0, abs=1e-9)
+    for row, other in zip(actual, history, strict=True):
+        assert row == pytest.approx(other, abs=2e-6)
+    said = capfd.readouterr().err
+    assert said.count(f"{stage}: micro_batch_size: out of memory at 4; going on with 2") == 1
+    # 4 rows go well; 3 do not, nor does a part of 2; all are done anew one by one, in this step and the next two.
+    assert stage == "reward" or passes == [4, 3, 2, *[1] * 21]
+
+
+def test_where_a_single_row_is_too_much_one_line_says_what_to_try(train, tmp_path):
+    def never(model):
+        hook = lambda module, arguments, output: rows_that_fit(int(output.requires_grad), 0)  # noqa: E731
+        model.base_model.h[0].mlp.register_forward_hook(hook)
+
+    with pytest.raises(UserError, match="^sft: micro_batch_size is 1 and memory still runs out; try gradient_checkp"):
+        train("sft", tmp_path, prepare=never)
 
 
 def test_nothing_in_a_point_runs_code(train, tmp_path):

@@ -101,6 +101,22 @@ def test_concat_has_eos_exactly_where_the_response_ended():
     assert abs(reward(PROMPTS[:1], RESPONSES[:1], [True])[0] - reward(PROMPTS[:1], RESPONSES[:1], [False])[0]) > 1e-3
 
 
+def test_shorter_sequences_make_larger_batches_of_as_many_tokens(monkeypatch):
+    model, tokenizer, shapes = make_decoder(), make_tokenizer(), []
+    texts = ["w1", "w2", "w3 w4 w5 w6 w7 w8", "w3", "w4", "w5"], [" w9"] * 6, [False] * 6
+    expected = one_by_one(model, [tokenizer(prompt + " w9")["input_ids"] for prompt in texts[0]])
+    model.base_model.wte.register_forward_pre_hook(lambda module, ids: shapes.append(tuple(ids[0].shape)))
+    for size, most, batches in (
+        (1, 100, [(1, 7), (3, 2), (2, 2)]),
+        (2, 100, [(2, 7), (4, 2)]),
+        (2, 4, [(1, 7), (2, 2), (2, 2), (1, 2)]),  # one sequence at least
+    ):
+        monkeypatch.setattr("minirlhf.rewards.model.CPU_TOKENS", most)
+        shapes.clear()
+        assert RewardModel(model, tokenizer, batch_size=size)(*texts) == pytest.approx(expected, abs=1e-5)
+        assert shapes == batches
+
+
 def test_normalisation():
     model, tokenizer = make_decoder(), make_tokenizer()
     raw = RewardModel(model, tokenizer)(PROMPTS, RESPONSES, ENDED)
