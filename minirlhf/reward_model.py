@@ -10,7 +10,7 @@ from trl import RewardConfig, RewardTrainer
 from minirlhf.comparisons import group_comparisons
 from minirlhf.finite import FiniteTrainer
 from minirlhf.prompts import encode
-from minirlhf.training import OnRow, fit
+from minirlhf.training import OnRow, fit, pass_through
 
 if TYPE_CHECKING:
     from minirlhf.params import Params
@@ -62,11 +62,12 @@ class GroupedRewardTrainer(FiniteTrainer, RewardTrainer):
         self._signature_columns = ["sequences", "pairs"]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        rewards = last_token_scores(model, inputs["input_ids"], inputs["lengths"])
+        rewards = pass_through(model, last_token_scores, inputs["input_ids"], inputs["lengths"])
         chosen, rejected = rewards[inputs["pairs"]].unbind(1)
         loss = -torch.nn.functional.logsigmoid(chosen - rejected).mean()
         mode = "train" if self.model.training else "eval"
-        self._metrics[mode]["accuracy"].append((chosen > rejected).float().mean().item())
+        accuracy = self.accelerator.gather((chosen > rejected).float().mean())  # of each process's micro-batch
+        self._metrics[mode]["accuracy"].append(accuracy.mean().item())
         return (loss, {"rewards": rewards}) if return_outputs else loss
 
 
