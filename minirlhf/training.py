@@ -5,8 +5,8 @@ generators (`torch.load` with weights_only=True reads them), and the counters an
 is written aside and swapped in whole. It comes at a step whose losses are logged, since a trainer does not save the
 loss that it has summed since the last log. Resuming gives the same bytes as never having stopped.
 
-Several processes deal out the micro-batches of a step and average their gradients (DistributedDataParallel, which the
-trainers wrap around the model). The sizes in the params stay those of a whole step. The first process alone writes files.
+Several processes deal out the micro-batches of a step and average their gradients (by DistributedDataParallel, which
+the trainers wrap around the model). Sizes in the params are those of a whole step. The first process writes the files.
 """
 
 import functools
@@ -77,7 +77,7 @@ def fit(
     """
     from datasets import Dataset
 
-    section, scratch = getattr(params, stage), folder / "writing"
+    scratch = folder / "writing"
     callback = RunCallback(stage, folder / "resume", params.resume_minutes, columns, on_row)
     trainer = trainer_class(
         model=model,
@@ -141,6 +141,7 @@ def _trainer_arguments(params: "Params", stage: Literal["sft", "reward"], folder
     return {
         **run_arguments(params, section, folder),
         "gradient_accumulation_steps": accumulation_steps(stage, section),
+        "ddp_find_unused_parameters": False,  # there are none; looking for them costs time at every step
         "max_steps": section.steps,
         "per_device_eval_batch_size": section.micro_batch_size,
         "lr_scheduler_type": "cosine",

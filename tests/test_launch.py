@@ -14,10 +14,11 @@ import torch
 
 from minirlhf import launch
 from minirlhf.errors import UserError
-from minirlhf.files import read_csv, read_json, write_json
+from minirlhf.files import read_csv, read_json, write_json, write_jsonl
 from minirlhf.params import parse_params
 from minirlhf.ppo.processes import Processes
 from tests import two_trainers
+from tests.conftest import SOAK
 from tests.pipelines import ROOT, change, dvc, ran
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -42,8 +43,8 @@ def test_launchers_are_accepted(settings, command):
 @pytest.mark.parametrize(
     "command",
     ["", " ", "python ", "python -c pass", "python3", "bash", "accelerate", "accelerate config", "torchrunner",
-     "torchrun  --standalone", "torchrun ", " torchrun", "torchrun --nproc_per_node 2; rm -rf models", "torchrun | tee log",
-     "torchrun & true", "torchrun `id`", "torchrun $(id)", "torchrun $HOME", "torchrun\ntrue", "torchrun --a\n",
+     "torchrun  --standalone", "torchrun ", " torchrun", "torchrun --nproc_per_node 2; rm -rf models",
+     "torchrun | tee log", "torchrun & true", "torchrun `id`", "torchrun $(id)", "torchrun $HOME", "torchrun\ntrue", "torchrun --a\n",
      "torchrun > log", "torchrun 'a'", 'torchrun "a"', "torchrun \\", "torchrun {a,b}", "torchrun *", "torchrun ~/a",
      "torchrun ${seed}", "torchrun #", "OMP_NUM_THREADS=1 torchrun"],
 )  # fmt: skip
@@ -79,27 +80,31 @@ def test_a_launcher_that_starts_one_process_is_noticed(capsys):
     Processes("cpu").announce("sft", "python")
     assert capsys.readouterr().err == ""
     Processes("cpu").announce("sft", "accelerate launch --num_processes 2")
-    assert capsys.readouterr().err == "sft: 1 process (accelerate launch --num_processes 2)\n"
+    assert capsys.readouterr().err == "sft: 1 process\n"
 
 
-def test_of_errors_of_several_processes_the_first_speaks(tmp_path):
+def test_batches_that_do_not_divide_are_one_line_of_the_first_process(settings, tmp_path):
+    settings["sft"] |= {"batch_size": 8, "micro_batch_size": 8}
+    write_json(tmp_path / "params.yaml", settings)
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / f"{split}.jsonl", [{"prompt": "a", "completion": "b"}])
+    stage = [ROOT / "stages" / "sft.py", "--params", tmp_path / "params.yaml", "--posts", tmp_path]
+    done = subprocess.run([sys.executable, *TORCHRUN, *stage], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert lines == ["error: sft.batch_size: 8 is no multiple of micro_batch_size x processes (8 x 2 = 16)"]
+
+
+def test_an_error_of_another_process_alone_names_it():
     code = (
         "from minirlhf import errors, stage\n"
-        "stage.GRACE = {}\n"
+        "stage.GRACE = 0\n"
         "def main(): raise errors.UserError('no file')\n"
         "stage.run(main)\n"
     )
-    (tmp_path / "fails.py").write_text(code.format(60))
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    both = subprocess.run(
-        [sys.executable, *TORCHRUN, tmp_path / "fails.py"], env=environment, capture_output=True, text=True, timeout=50
-    )
-    assert both.returncode == 1
-    assert [line for line in both.stderr.splitlines() if "no file" in line] == ["error: no file"]
-    # The second alone: nobody else says it.
-    second = [sys.executable, "-c", code.format(0)]
-    alone = subprocess.run(second, env=environment | {"RANK": "1"}, capture_output=True, text=True)
-    assert (alone.returncode, alone.stderr) == (1, "error: process 1: no file\n")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RANK": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: process 1: no file\n")
 
 
 # The two trainers
@@ -118,17 +123,16 @@ def trained(tmp_path_factory, tiny_models, make_settings):
         # 8 posts by 2 in 2 processes: an epoch ends with its second step, and the stop is in the middle of one.
         settings[stage] |= {"steps": 3, "batch_size": 4, "micro_batch_size": 1, "eval_every": 1}
     write_json(folder / "params.json", settings)
-    found = []
-    for name, command in (("one", []), ("two", TORCHRUN)):
+    for name in ("one", "two"):
         (folder / name).mkdir()
-        script = [two_trainers.__file__, str(folder / name), str(model), str(folder / "params.json")]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, *command, *script], env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        found.append([read_json(file) for file in sorted((folder / name).glob("rank*.json"))])
-    return found
+    two_trainers.main(folder / "one", str(model), str(folder / "params.json"))
+    script = [two_trainers.__file__, str(folder / "two"), str(model), str(folder / "params.json")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *TORCHRUN, *script], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, "\n".join(line for line in done.stderr.splitlines() if "shards" not in line)[:5000]
+    return [[read_json(file) for file in sorted((folder / name).glob("rank*.json"))] for name in ("one", "two")]
 
 
 @pytest.mark.parametrize("stage", ["sft", "reward"])
@@ -158,18 +162,23 @@ def test_two_processes_go_on_where_they_were_stopped(trained, stage):
 # The pipeline
 
 
+def names(folder: Path) -> set[Path]:
+    return {file.relative_to(folder) for file in folder.rglob("*")}
+
+
 def test_dvc_runs_the_training_stages_in_two_processes(clone, tmp_path):
     folder = tmp_path / "two"
     shutil.copytree(clone[0], folder)
     change(folder, {"launch": "torchrun --standalone --nproc_per_node 2"})
-    printed = dvc(folder, "repro", "ppo")
-    assert ran(printed) == ["source", "sft", "reward", "ppo"]
-    for stage in ("sft", "reward", "ppo"):
+    stages = ["sft", "reward"] + ["ppo"] * SOAK  # in two processes ppo is tested in tests/ppo/test_processes.py, too
+    printed = dvc(folder, "repro", stages[-1])
+    assert ran(printed) == ["source", *stages]
+    for stage in stages:
         assert printed.count(f"> torchrun --standalone --nproc_per_node 2 stages/{stage}.py\n") == 1
-        assert printed.count(f"{stage}: 2 processes (torchrun --standalone --nproc_per_node 2)\n") == 1
+        assert printed.count(f"{stage}: 2 processes\n") == 1
         assert not list((folder / ".resume" / stage).iterdir())
-    assert {file.name for file in (folder / "models").iterdir() if file.is_dir()} == \
-        {file.name for file in (clone[0] / "models").iterdir() if file.is_dir()}  # fmt: skip
+    for name in ("models", "data"):
+        assert names(folder / name) == names(clone[0] / name)
     # The same batches, and so the same results but for the order of sums.
     for stage in ("sft", "reward"):
         one, two = (read_csv(each / "plots" / f"{stage}.csv") for each in (clone[0], folder))
@@ -178,4 +187,5 @@ def test_dvc_runs_the_training_stages_in_two_processes(clone, tmp_path):
             assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-4)
     losses = [read_json(each / "metrics" / "sft.json")["sft_eval_loss"] for each in (clone[0], folder)]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
-    assert len(read_csv(folder / "plots" / "ppo.csv")) == len(read_csv(clone[0] / "plots" / "ppo.csv"))
+    if SOAK:
+        assert len(read_csv(folder / "plots" / "ppo.csv")) == len(read_csv(clone[0] / "plots" / "ppo.csv"))

@@ -43,7 +43,7 @@ class Processes:
     def announce(self, stage: str, launch: str) -> None:
         """Say how many processes there are, where a launcher was asked for: some start one without a word."""
         if self.is_main and (self.count > 1 or launch != "python"):
-            print(f"{stage}: {self.count} process{'es' * (self.count > 1)} ({launch})", file=sys.stderr, flush=True)
+            print(f"{stage}: {self.count} process{'es' * (self.count > 1)}", file=sys.stderr, flush=True)
 
     def share(self, items: Sequence[Item]) -> list[Item]:
         """This process's items, dealt out one by one (so that lengths, if sorted, are spread evenly)."""
