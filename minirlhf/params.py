@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from minirlhf.errors import UserError
 from minirlhf.files import read_text
+from minirlhf.launch import check_command
 from minirlhf.ppo.config import PPOConfig
 from minirlhf.schema import check_keys, describe_error, narrow
 
@@ -225,6 +226,8 @@ class Params(Section):
 
     seed: Seed
     ppo_seed: Seed | None  # of PPO alone; null: seed
+    # what runs the scripts of sft, reward and ppo: python, or a launcher of several processes; see docs/several_gpus.md
+    launch: Annotated[str, AfterValidator(check_command)]
     threads: Count  # of the CPU: other counts give other last bits
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["fp32", "bf16"]

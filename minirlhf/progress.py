@@ -4,12 +4,16 @@ import sys
 import time
 from typing import Self
 
+from minirlhf.launch import rank
+
 
 class Progress:
     """Progress over `total` units; a context manager. On a terminal tqdm draws it, on stderr in both cases.
 
     Elsewhere it prints at most one line every `interval` seconds:
         ppo: 640/3840 episodes, 21.3 episodes/s, 2:30 left, reward 0.84
+
+    Of several processes the first one alone shows any.
     """
 
     def __init__(self, total: int, unit: str, desc: str, interval: float = 10.0):
@@ -18,7 +22,7 @@ class Progress:
         self._resumed_at = 0
         self._started = self._printed = time.monotonic()
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and rank() == 0:
             from tqdm import tqdm
 
             self._bar = tqdm(total=total, unit=f" {unit}", desc=desc, leave=False, file=sys.stderr)
@@ -36,7 +40,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix(figures, refresh=False)
             self._bar.update(count)
-        elif time.monotonic() - self._printed >= self.interval:
+        elif rank() == 0 and time.monotonic() - self._printed >= self.interval:
             self._printed = time.monotonic()
             print(self._line(figures), file=sys.stderr, flush=True)
 

@@ -175,6 +175,7 @@ def fingerprint(params: Params) -> dict[str, str]:
         "processor": processor(),
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": str(params.threads),
+        "launch": params.launch,
         "device": device,
         "python": ".".join(platform.python_version_tuple()[:2]),
     }

@@ -2,8 +2,8 @@
 
 DVC deletes a stage's outputs before it runs, so what a stage wants to find again after a kill stays in
 `.resume/STAGE/FINGERPRINT/` of the repository that DVC was started in (also of a temporary or queued experiment).
-Another setting, input, line of code or version of PyTorch gives another fingerprint, and so never goes on from an old
-state; going back to the old setting does. Of one stage the newest `KEPT` states stay.
+Another setting, input, line of code, version of PyTorch or number of processes gives another fingerprint, and so never
+goes on from an old state; going back to the old setting does. Of one stage the newest `KEPT` states stay.
 
 A lock, which dies with its process, keeps two processes from one folder; others run side by side.
 """
@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from minirlhf.errors import UserError
 from minirlhf.files import writing
+from minirlhf.launch import rank, world_size
 
 KEPT = 3
 LIBRARIES = ("torch", "transformers", "trl")  # another version may give other bytes, or read its state otherwise
@@ -30,8 +31,11 @@ _last_point: str | None = None
 
 
 def fingerprint(settings: Any, inputs: Iterable[str | Path]) -> str:
-    """A hash of settings (anything JSON can hold), input files and folders, this library's code, and `LIBRARIES`."""
-    known = [settings, {name: version(name) for name in LIBRARIES}]
+    """A hash of settings (anything JSON can hold), input files and folders, this library's code, and `LIBRARIES`.
+
+    The number of processes counts as well: another one sums in another order.
+    """
+    known = [settings, {name: version(name) for name in LIBRARIES}, world_size()]
     digest = hashlib.blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=12)
     for path in (*map(Path, inputs), Path(__file__).parent):
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -47,13 +51,13 @@ def fingerprint(settings: Any, inputs: Iterable[str | Path]) -> str:
 def resume_folder(stage: str, settings: Any, inputs: Iterable[str | Path]) -> Iterator[Path]:
     """The folder for a stage's resume state: left in place when the block fails, deleted when it ends well.
 
-    Of several processes of one run (torchrun) the first one alone locks and deletes it.
+    Of several processes of one run the first one alone locks and deletes it.
 
     Raises:
         UserError: another process works on the same state.
     """
     folder = Path(os.environ.get("DVC_ROOT", ""), ".resume", stage, fingerprint(settings, inputs))
-    if int(os.environ.get("RANK", 0)) > 0:
+    if rank() > 0:
         yield folder
         return
     with writing(folder):
@@ -71,7 +75,8 @@ def resume_folder(stage: str, settings: Any, inputs: Iterable[str | Path]) -> It
 
 def goes_on(stage: str, point: str) -> None:
     """Say that an earlier run's resume point was found, "step 40" for one, and that this run begins there."""
-    print(f"{stage}: goes on from {point}", file=sys.stderr, flush=True)
+    if rank() == 0:
+        print(f"{stage}: goes on from {point}", file=sys.stderr, flush=True)
     saved(point)
 
 

@@ -12,7 +12,7 @@ from minirlhf.comparisons import group_comparisons
 from minirlhf.finite import FiniteTrainer
 from minirlhf.memory import HalvingTrainer
 from minirlhf.rewards.model import RewardModel
-from minirlhf.training import OnRow, fit
+from minirlhf.training import OnRow, fit, pass_through
 
 if TYPE_CHECKING:
     from minirlhf.params import Params
@@ -71,11 +71,12 @@ class GroupedRewardTrainer(FiniteTrainer, HalvingTrainer, RewardTrainer):
         self._signature_columns = ["sequences", "pairs"]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        rewards = raw_scores(model, **_read(inputs))
+        rewards = pass_through(model, raw_scores, **_read(inputs))
         chosen, rejected = rewards[inputs["pairs"]].unbind(1)
         loss = -torch.nn.functional.logsigmoid(chosen - rejected).sum() / inputs["comparisons"]
         mode = "train" if self.model.training else "eval"
-        self._metrics[mode]["accuracy"].append((chosen > rejected).float().mean().item())
+        accuracy = self.accelerator.gather((chosen > rejected).float().mean())  # of each process's micro-batch
+        self._metrics[mode]["accuracy"].append(accuracy.mean().item())
         return (loss, {"rewards": rewards}) if return_outputs else loss
 
     def parts(self, inputs, number):

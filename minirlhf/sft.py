@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
 from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.finite import FiniteTrainer
 from minirlhf.memory import HalvingTrainer
 from minirlhf.prompts import encode
-from minirlhf.training import OnRow, fit
+from minirlhf.training import OnRow, fit, pass_through
 
 if TYPE_CHECKING:
     from minirlhf.params import Params
@@ -44,20 +45,27 @@ class SummaryTrainer(FiniteTrainer, HalvingTrainer, SFTTrainer):
         self.model_accepts_loss_kwargs = True  # `compute_loss` takes the number of labels of the whole step
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        if inputs["labels"].is_cuda or model is not self.model:  # TRL does so itself; wrapped for several processes
+        if inputs["labels"].is_cuda:  # TRL does so itself
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        hidden = self._parts.hidden(inputs["input_ids"], inputs["attention_mask"], use_cache=False)[:, :-1]
         labels = inputs["labels"][:, 1:]  # [B, T - 1]: what the position before predicts
         labelled = labels != -100
-        logits = self._parts.logits(hidden[labelled])  # [labels, V]
+        logits = pass_through(model, self._logits_at, inputs["input_ids"], inputs["attention_mask"], labelled)
         loss = torch.nn.functional.cross_entropy(logits, labels[labelled], reduction="sum")
-        loss = loss / (labelled.sum() if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is None:
+            loss = loss / labelled.sum()
+        else:  # the labels of a whole step, in all processes, whose gradients are averaged
+            loss = loss / num_items_in_batch * self.accelerator.num_processes
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def parts(self, inputs, number):
         """Rows apart: each loss is over the labels of the whole optimizer step, so they add up."""
         pieces = zip(*(tensor.chunk(number) for tensor in inputs.values()), strict=True)
         return [dict(zip(inputs, piece, strict=True)) for piece in pieces]
+
+    def _logits_at(self, _, input_ids: Tensor, attention_mask: Tensor, wanted: Tensor) -> Tensor:
+        """Logits [N, V] at the N positions that are `wanted` [B, T - 1], of `input_ids` [B, T]."""
+        hidden = self._parts.hidden(input_ids, attention_mask, use_cache=False)[:, :-1]
+        return self._parts.logits(hidden[wanted])
 
 
 def train_sft(

@@ -1,16 +1,19 @@
 """What every stage does around its work: an error in one line, and the same arithmetic each time."""
 
+import contextlib
 import os
 import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minirlhf.errors import UserError, is_out_of_memory, printable
 from minirlhf.files import write_failure
+from minirlhf.launch import rank
 from minirlhf.resume import last_point
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ MEMORY_SETTINGS = {
     "ppo": "ppo.micro_batch_size, ppo.rollout_batch_size, or ppo.critic: shared",
     "evaluate": "evaluate.batch_size",
 }
+GRACE = 5.0  # seconds for the first process to say the same
 
 
 def run(main: Callable[[], object]) -> None:
@@ -46,6 +50,7 @@ def run(main: Callable[[], object]) -> None:
 
     That is a UserError, a disk that is full or not writable, and too little memory. Any other exception is a defect of
     ours and keeps its traceback. SIGTERM and Ctrl-C end the process at once, with exit codes 143 and 130.
+    Of several processes that fail alike the first one says why, and the launcher ends the others.
     Use: `if __name__ == "__main__": run(main)`.
     """
     _end_when_told()
@@ -55,7 +60,10 @@ def run(main: Callable[[], object]) -> None:
         line = _explain(error)
         if line is None:
             raise
-        sys.exit(f"error: {printable(line)}")
+        if rank() == 0:
+            sys.exit(f"error: {printable(line)}")
+        time.sleep(GRACE)
+        sys.exit(f"error: process {rank()}: {printable(line)}")
 
 
 def _explain(error: Exception) -> str | None:
@@ -82,23 +90,45 @@ def _end_when_told() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # as in a background job of a shell script
             signal.signal(number, lambda *_: None)  # a handler in name only: Python writes the number to the pipe
     signal.set_wakeup_fd(write)
-    parent = os.getppid() if "DVC_STAGE" in os.environ else None
-    threading.Thread(target=_wait_for_the_end, args=(read, parent), daemon=True).start()
+    threading.Thread(target=_wait_for_the_end, args=(read, "DVC_STAGE" in os.environ), daemon=True).start()
 
 
-def _wait_for_the_end(pipe: int, parent: int | None) -> None:
-    """Wait for a signal's number in `pipe`, or until the parent process is another one; then end the process."""
+def _wait_for_the_end(pipe: int, under_dvc: bool) -> None:
+    """Wait for a signal's number in `pipe`, or until DVC or what it started to run us is gone; then end the process."""
+    ancestors = _ancestors() if under_dvc else []
     # Adopted by init before we looked: not where DVC itself is the first process of its container.
-    orphan = parent == 1 and os.getsid(0) != 1
+    orphan = ancestors[-1:] == [1] and not _in_the_first_session([os.getpid(), *ancestors][-2])
     while not (orphan or select.select([pipe], [], [], 1.0)[0]):
-        orphan = parent not in (None, os.getppid())
+        orphan = under_dvc and _ancestors(len(ancestors)) != ancestors
     number = signal.SIGTERM if orphan else os.read(pipe, 1)[0]
     why = "dvc is gone" if orphan else signal.Signals(number).name
     point = last_point()
     how = f"it goes on from {point}" if point else "it begins again"
-    # Not by print: the main thread may hold its lock.
-    os.write(2, f"{chr(10) * os.isatty(2)}stopped ({why}); run the same command again: {how}\n".encode())
+    if rank() == 0:  # not by print: the main thread may hold its lock
+        os.write(2, f"{chr(10) * os.isatty(2)}stopped ({why}); run the same command again: {how}\n".encode())
     os._exit(128 + number)
+
+
+def _in_the_first_session(process: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(process) == 1
+    return False
+
+
+def _ancestors(count: int | None = None) -> list[int]:
+    """Numbers of this process's parent, its parent and so on: `count` of them, or those up to DVC.
+
+    DVC is the first whose command line does not name our script: shells and launchers between are there to run it.
+    """
+    import psutil
+
+    found, process = [], psutil.Process()
+    with contextlib.suppress(psutil.Error):  # gone while we looked
+        while len(found) != count and (process := process.parent()) is not None:
+            found.append(process.pid)
+            if count is None and sys.argv[0] not in " ".join(process.cmdline()):
+                break
+    return found
 
 
 def quiet() -> None:
@@ -124,5 +154,5 @@ def set_up(params: "Params") -> None:
     torch.manual_seed(params.seed)
     torch.set_num_threads(params.threads)
     torch.use_deterministic_algorithms(True)
-    # That also writes NaN over every new tensor, against kernels that read what nobody wrote: a tenth of the time and more.
+    # That also writes NaN over every new tensor, against kernels that read what nobody wrote, and costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False

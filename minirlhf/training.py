@@ -4,6 +4,9 @@ A resume point is the trainer's own checkpoint: weights in safetensors, the stat
 generators (`torch.load` with weights_only=True reads them), and the counters and logs in `trainer_state.json`. It
 is written aside and swapped in whole. It comes at a step whose losses are logged, since a trainer does not save the
 loss that it has summed since the last log. Resuming gives the same bytes as never having stopped.
+
+Several processes deal out the micro-batches of a step and average their gradients (by DistributedDataParallel, which
+the trainers wrap around the model). Sizes in the params are those of a whole step. The first process writes the files.
 """
 
 import json
@@ -16,12 +19,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+from accelerate.utils import broadcast, wait_for_everyone
 from safetensors import SafetensorError
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from minirlhf.errors import UserError, first_line
 from minirlhf.files import recover, replace_folder, writing
 from minirlhf.finite import FiniteCallback
+from minirlhf.launch import accumulation_steps
+from minirlhf.models import choose_device
 from minirlhf.progress import Progress
 from minirlhf.resume import goes_on, saved
 
@@ -63,15 +72,15 @@ def fit(
 
     Raises:
         TrainingError: a loss, a gradient or the weights are no longer finite.
-        UserError: the resume point is damaged.
+        UserError: the resume point is damaged, some processes do not see it, or the batches cannot be dealt out.
     """
     from datasets import Dataset
 
-    section, scratch = getattr(params, stage), folder / "writing"
+    scratch = folder / "writing"
     callback = RunCallback(stage, folder / "resume", params.resume_minutes, columns, on_row)
     trainer = trainer_class(
         model=model,
-        args=config_class(max_length=None, **_trainer_arguments(params, section, scratch)),
+        args=config_class(max_length=None, **_trainer_arguments(params, stage, scratch)),
         train_dataset=Dataset.from_list(train),
         eval_dataset=Dataset.from_list(validation),
         processing_class=tokenizer,
@@ -79,10 +88,14 @@ def fit(
         **options,
     )
     quieten(trainer)
-    point = callback.point
+    point, is_main = callback.point, trainer.is_world_process_zero()
     with writing(folder):
-        recover(point)
-        shutil.rmtree(scratch, ignore_errors=True)
+        if is_main:
+            recover(point)
+            shutil.rmtree(scratch, ignore_errors=True)
+        trainer.accelerator.wait_for_everyone()
+        if bool(broadcast(torch.tensor(point.exists(), device=trainer.args.device).int())) != point.exists():
+            raise UserError(f"{point}: another process sees something else there; hosts must share the folder")
         try:
             trainer.train(resume_from_checkpoint=str(point) if point.exists() else None)
         except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, json.JSONDecodeError) as error:
@@ -90,8 +103,36 @@ def fit(
                 raise
             raise UserError(f"{point}: cannot be read ({first_line(error)}); delete it to begin anew") from error
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            if is_main:
+                shutil.rmtree(scratch, ignore_errors=True)
     return history(trainer.state.log_history, columns)
+
+
+def pass_through(model: torch.nn.Module, function: Callable[..., Tensor], *inputs: Tensor, **named: Tensor) -> Tensor:
+    """`function(network, *inputs, **named)`, where `model` is the network, or DistributedDataParallel around it.
+
+    The latter averages gradients only of what its own forward pass has computed. So for this once `function` is the
+    network's forward pass (as in `_ForwardRedirection` of Lightning and TRL).
+    """
+    if not isinstance(model, DistributedDataParallel):
+        return function(model, *inputs, **named)
+    network = model.module
+    own = vars(network).pop("forward", None)  # where accelerate has put another one in front of the class's
+
+    def restore() -> None:
+        vars(network).pop("forward", None)
+        if own is not None:
+            network.forward = own
+
+    def once(*inputs: Tensor, **named: Tensor) -> Tensor:
+        restore()  # `function` may call the network
+        return function(network, *inputs, **named)
+
+    network.forward = once
+    try:
+        return model(*inputs, **named)
+    finally:
+        restore()
 
 
 def quieten(trainer: "Trainer") -> None:
@@ -100,10 +141,13 @@ def quieten(trainer: "Trainer") -> None:
         trainer.remove_callback(printer)
 
 
-def _trainer_arguments(params: "Params", section: "TrainParams", folder: Path) -> dict[str, Any]:
+def _trainer_arguments(params: "Params", stage: Literal["sft", "reward"], folder: Path) -> dict[str, Any]:
     """Arguments of TRL's SFTConfig and RewardConfig that follow from a stage's params."""
+    section = getattr(params, stage)
     return {
         **run_arguments(params, section, folder),
+        "gradient_accumulation_steps": accumulation_steps(stage, section),
+        "ddp_find_unused_parameters": False,  # there are none; looking for them costs time at every step
         "max_steps": section.steps,
         "per_device_eval_batch_size": section.micro_batch_size,
         "lr_scheduler_type": "cosine",
@@ -127,7 +171,7 @@ def run_arguments(params: "Params", section: "TrainParams | BaselineParams", fol
         "logging_nan_inf_filter": False,  # a loss that is not finite is an error, not to be averaged away
         "save_strategy": "no",  # RunCallback says when
         "gradient_checkpointing": False,
-        "use_cpu": params.device == "cpu",
+        "use_cpu": choose_device(params.device) == "cpu",
         "bf16": params.precision == "bf16",
         "seed": params.seed,
         "disable_tqdm": True,
@@ -166,9 +210,11 @@ class RunCallback(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self._progress.update(1, **self._shown)
-        due = time.monotonic() - self._saved_at >= self.seconds
         # Not after the last step: trainers go on from there with one step more.
-        control.should_save = due and control.should_log and state.global_step < state.max_steps
+        possible = control.should_log and state.global_step < state.max_steps
+        due = time.monotonic() - self._saved_at >= self.seconds
+        # The clock of the first process counts: each of them writes its own random state.
+        control.should_save = possible and bool(broadcast(torch.tensor(due, device=args.device).int()))
 
     def on_log(self, args, state, control, logs: dict[str, float], **kwargs) -> None:
         figures = {column: logs[name] for name, column in self.columns.items() if name in logs}
@@ -177,10 +223,12 @@ class RunCallback(TrainerCallback):
             self.on_row(history(state.log_history, self.columns))
 
     def on_save(self, args, state, control, **kwargs) -> None:
-        checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
-        (checkpoint / "training_args.bin").unlink()  # a pickle, which nobody reads
-        with replace_folder(self.point) as new:
-            os.rename(checkpoint, new)
+        wait_for_everyone()  # until their random states are there, too
+        if state.is_world_process_zero:
+            checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
+            (checkpoint / "training_args.bin").unlink()  # a pickle, which nobody reads
+            with replace_folder(self.point) as new:
+                os.rename(checkpoint, new)
         saved(f"step {state.global_step}")
         self._saved_at = time.monotonic()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from minirlhf.errors import UserError
 from minirlhf.files import read_csv, write_csv, write_json
+from minirlhf.launch import rank
 
 if TYPE_CHECKING:
     from minirlhf.params import Params
@@ -32,7 +33,7 @@ def live(stage: str, curves: Path, metrics: Path, params: "Params") -> Callable[
     Raises:
         UserError: TensorBoard is asked for and is not installed.
     """
-    tell = tensorboard_writer(stage) if params.tensorboard else None
+    tell = tensorboard_writer(stage) if params.tensorboard and rank() == 0 else None
     written_at, told = float("-inf"), 0
 
     def on_row(rows: list[Row]) -> None:

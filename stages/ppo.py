@@ -44,9 +44,11 @@ def main(argv: list[str] | None = None) -> None:
 
     set_up(params)
     from minirlhf import models
+    from minirlhf.ppo.processes import Processes
     from minirlhf.rewards.model import RewardModel
 
     device = models.choose_device(params.device)
+    Processes(device).announce(params.algorithm, params.launch)  # from here on each has its own GPU
     reward = RewardModel.load(args.reward, device=device, precision=params.precision)
     by = align_by_ppo if params.algorithm == "ppo" else align_by_baseline
     by(args, params, prompts, reward, device)

@@ -18,12 +18,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from minirlhf.data.locate import model_place
 from minirlhf.files import read_jsonl, read_object, replace_folder, write_csv, write_json, write_jsonl
+from minirlhf.launch import accumulation_steps
 from minirlhf.params import Params, load_params
 from minirlhf.resume import resume_folder, saved
 from minirlhf.stage import run, set_up
 from minirlhf.watch import live
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from minirlhf.rewards.model import RewardModel
     from minirlhf.training import OnRow
 
@@ -51,30 +54,42 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--probes", type=Path, default=Path("plots/reward_probes.csv"))
     args = parser.parse_args(argv)
     params = load_params(args.params)
+    accumulation_steps("reward", params.reward)  # refuses batches that do not divide before anything loads
     posts = {split: read_jsonl(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in SPLITS}
     columns = ("prompt", "chosen", "rejected")
     given = {split: read_jsonl(args.comparisons / f"{split}.jsonl", columns) for split in SPLITS}
 
     set_up(params)
     from minirlhf import models, reward_quality
+    from minirlhf.ppo.processes import Processes
     from minirlhf.rewards.model import RewardModel
     from minirlhf.training import last_logged
 
     device = models.choose_device(params.device)
     commit = read_object(args.sources / "reward.json").get("commit")
+    processes = Processes(device)
+    processes.announce("reward", params.launch)
     settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "reward"})
     settings |= {"device": device, "max_response_tokens": params.data.max_response_tokens}
     inputs = (__file__, args.posts, args.comparisons, args.sft, args.sources / "reward.json")
     with resume_folder("reward", settings, inputs) as resume:
-        collected = collect(args.sft, posts, params, device, resume / "candidates")
+        with processes.state.main_process_first():  # the others read what it has sampled
+            collected = collect(args.sft, posts, params, device, resume / "candidates")
+        model = None
+        if params.reward.pretrained is None:
+            rows = {split: given[split] + collected.get(split, []) for split in SPLITS}
+            on_row = live("reward", args.curves, args.metrics, params)
+            model, tokenizer, history = train(args.sft, commit, rows, params, resume, on_row)
+        if not processes.is_main:
+            return
         metrics: dict = {}
         with replace_folder(args.output) as folder:
-            if params.reward.pretrained is None:
-                rows = {split: given[split] + collected.get(split, []) for split in SPLITS}
-                on_row = live("reward", args.curves, args.metrics, params)
-                history = train(args.sft, commit, rows, params, folder, resume, on_row)
+            if model is not None:
+                model.save_pretrained(folder)
+                tokenizer.save_pretrained(folder)
                 metrics["reward_train_loss"] = last_logged(history, "train_loss")
                 note: dict = {"format": params.reward.format}
+                model = None  # gives its memory to the one that scores
             else:
                 history = [dict.fromkeys(("step", "train_loss", "eval_loss", "eval_accuracy"))]  # nothing was trained
                 note = {"model": params.reward.pretrained, "revision": commit, "format": params.reward.format}
@@ -160,18 +175,9 @@ def collect(
 
 
 def train(
-    sft: Path,
-    commit: str | None,
-    rows: dict[str, list[dict]],
-    params: Params,
-    folder: Path,
-    resume: Path,
-    on_row: "OnRow",
-) -> list[dict]:
-    """Train a reward model from the SFT model, or from `reward.base` at a commit; write it and its own tokenizer.
-
-    Returns the history.
-    """
+    sft: Path, commit: str | None, rows: dict[str, list[dict]], params: Params, resume: Path, on_row: "OnRow"
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", list[dict]]:
+    """A reward model trained from the SFT model, or from `reward.base` at a commit; its tokenizer, and the history."""
     import torch
 
     from minirlhf import models
@@ -182,9 +188,7 @@ def train(
     model, tokenizer = models.new_reward_model(base, revision), models.read_tokenizer(base, revision)
     models.check_vocabulary(model, tokenizer, base)
     history = train_reward_model(model, tokenizer, rows["train"], rows["validation"], params, resume, on_row)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return history
+    return model, tokenizer, history
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 
 from minirlhf.data.locate import model_place
 from minirlhf.files import read_jsonl, read_object, write_csv, write_json
+from minirlhf.launch import accumulation_steps
 from minirlhf.params import load_params
 from minirlhf.resume import resume_folder
 from minirlhf.stage import run, set_up
@@ -28,14 +29,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--curves", type=Path, default=Path("plots/sft.csv"))
     args = parser.parse_args(argv)
     params = load_params(args.params)
+    accumulation_steps("sft", params.sft)  # refuses batches that do not divide before anything loads
     columns = ("prompt", "completion")
     train, validation = (read_jsonl(args.posts / f"{split}.jsonl", columns) for split in ("train", "validation"))
 
     set_up(params)
     from minirlhf import models, sft
     from minirlhf.causal_lm import TrunkAndHead, check_fits
+    from minirlhf.ppo.processes import Processes
     from minirlhf.training import last_logged
 
+    device = models.choose_device(params.device)
+    processes = Processes(device)
+    processes.announce("sft", params.launch)
     base, revision = model_place(params.model.base), read_object(args.sources / "base.json").get("commit")
     tokenizer = models.load_tokenizer(base, revision)
     if params.model.random_weights is None:
@@ -45,11 +51,13 @@ def main(argv: list[str] | None = None) -> None:
     models.check_vocabulary(policy, tokenizer, params.model.base)
     check_fits(TrunkAndHead(policy), params.data.max_prompt_tokens, params.data.max_response_tokens)
     settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "model", "sft"})
-    settings |= {"device": models.choose_device(params.device), "revision": revision}
+    settings |= {"device": device, "revision": revision}
     inputs = [__file__, args.posts] + [base] * Path(base).is_dir()
     on_row = live("sft", args.curves, args.metrics, params)
     with resume_folder("sft", settings, inputs) as folder:
         history = sft.train_sft(policy, tokenizer, train, validation, params, folder, on_row)
+        if not processes.is_main:
+            return
         summary = {
             "sft_train_loss": last_logged(history, "train_loss"),
             "sft_eval_loss": last_logged(history, "eval_loss"),

@@ -31,6 +31,7 @@ BASELINE = {"episodes": 16, "batch_size": 8, "micro_batch_size": 4, "beta": 0.05
 SETTINGS = {
     "seed": 1,
     "ppo_seed": None,
+    "launch": "python",
     "threads": 1,
     "device": "cpu",
     "precision": "fp32",

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = ["source", "prepare", "sft", "reward", "ppo", "evaluate", "report"]
 SMALL = {
     "data": {"max_posts": 64, "max_comparisons": 32, "max_validation": 8, "max_test": 24},
-    "sft": {"steps": 2, "batch_size": 8, "micro_batch_size": 8, "eval_every": 1, "log_every": 1},
-    "reward": {"steps": 2, "batch_size": 8, "micro_batch_size": 8, "eval_every": 1, "log_every": 1,
+    "sft": {"steps": 2, "batch_size": 8, "micro_batch_size": 4, "eval_every": 1, "log_every": 1},
+    "reward": {"steps": 2, "batch_size": 8, "micro_batch_size": 4, "eval_every": 1, "log_every": 1,
                "candidate_posts": 8},
     "ppo": {"episodes": 16, "batch_size": 8, "minibatches": 1, "micro_batch_size": 8, "rollout_batch_size": 8,
             "eval_every": 1, "snapshot_every": 1},

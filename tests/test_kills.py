@@ -159,10 +159,15 @@ LIGHT = """
 import time
 from pathlib import Path
 from minirlhf.files import replace_file
+from minirlhf.launch import rank
 from minirlhf.resume import goes_on, resume_folder, saved
 from minirlhf.stage import run
 
 def main():
+    while rank() > 0 and not Path("out").exists():  # the others only have to end with the first
+        time.sleep(0.05)
+    if rank() > 0:
+        return
     with resume_folder("light", {}, []) as folder:
         step = int((folder / "step").read_text()) if (folder / "step").exists() else 0
         pause = 0 if step else 0.05  # seconds: the first run is there to be killed, however late that is noticed
@@ -180,10 +185,11 @@ run(main)
 """
 
 
-def test_no_stage_outlives_a_killed_dvc(tmp_path, monkeypatch, start, rng):
+@pytest.mark.parametrize("launch", ["python", "torchrun --standalone --nproc_per_node 2"])
+def test_no_stage_outlives_a_killed_dvc(tmp_path, monkeypatch, start, rng, launch):
     """A stage without PyTorch, for the sake of time: what ends it is the same in all of them."""
     (tmp_path / "light.py").write_text(LIGHT)
-    (tmp_path / "dvc.yaml").write_text("stages: {light: {cmd: python light.py, outs: [out]}}\n")
+    (tmp_path / "dvc.yaml").write_text(f"stages: {{light: {{cmd: {launch} light.py, outs: [out]}}}}\n")
     dvc(tmp_path, "init", "-q", "--no-scm")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     process = start(tmp_path, "repro")
@@ -191,13 +197,15 @@ def test_no_stage_outlives_a_killed_dvc(tmp_path, monkeypatch, start, rng):
         assert process.poll() is None, tmp_path.with_suffix(".log").read_text()
         time.sleep(0.01)
     children = psutil.Process(process.pid).children(recursive=True)
-    assert children
+    names = [" ".join(each.cmdline()) for each in children]
+    assert sum("light.py" in name and "torchrun" not in name for name in names) == (2 if "2" in launch else 1)
     time.sleep(rng.random())
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
-    assert "stopped (dvc is gone); run the same command again" in tmp_path.with_suffix(".log").read_text()
+    printed = tmp_path.with_suffix(".log").read_text()
+    assert printed.count("stopped (dvc is gone); run the same command again: it goes on from step") == 1
     kept = int(steps[0].read_text())
     assert f"light: goes on from step {kept}\n" in dvc(tmp_path, "repro")
     assert (tmp_path / "out").read_text() == "400"

@@ -159,8 +159,8 @@ def test_every_key_must_be_there_even_with_a_default(settings):
     [
         ("a: 1\nb: c: d\n", "p.yaml, line 2: not YAML: mapping values are not allowed here"),
         ("seed: 1\nseed: 2\n", 'p.yaml, line 2: not YAML: found duplicate key "seed"'),
-        ("", "params: expected the settings seed, ppo_seed, threads, "),
-        ("- 1\n", "params: expected the settings seed, ppo_seed, threads, "),
+        ("", "params: expected the settings seed, ppo_seed, launch, threads, "),
+        ("- 1\n", "params: expected the settings seed, ppo_seed, launch, threads, "),
         ("seed: !!python/object:os.system 1", "p.yaml, line 1: not YAML: could not determine a constructor"),
         ("seed: &x [*x]", "ppo_seed: missing"),
         ("\x00", "p.yaml: not YAML"),

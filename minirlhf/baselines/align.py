@@ -14,6 +14,7 @@ from minirlhf.causal_lm import TrunkAndHead, check_fits
 from minirlhf.errors import UserError
 from minirlhf.evaluation.systems import log_probabilities, sample
 from minirlhf.finite import FiniteCallback
+from minirlhf.launch import world_size
 from minirlhf.models import load_policy, load_tokenizer
 from minirlhf.prompts import encode_all
 from minirlhf.rewards.text import RewardFunction, call_reward
@@ -65,6 +66,8 @@ def align(
         UserError: too few prompts or comparisons for one batch, several processes, prompts too long for the model, or a
             reward function that fails.
     """
+    if world_size() > 1:
+        raise UserError(f"algorithm: {params.algorithm} trains in one process here; only ppo in several")
     section, tokenizer = params.aligner, load_tokenizer(sft)
     policy, reference = load_policy(sft), load_policy(sft).to(device).eval().requires_grad_(False)
     longest = max(len(ids) for ids in encode_all(tokenizer, prompts["train"] + prompts["validation"]))
@@ -81,8 +84,6 @@ def align(
         else:
             trainer = online.make_trainer(policy, tokenizer, reward, prompts["train"], params, folder)
             columns = online.COLUMNS
-        if trainer.accelerator.num_processes > 1:
-            raise UserError(f"algorithm: {params.algorithm} trains in one process here; only ppo in several")
         before, first_samples = evaluate(0)
         quieten(trainer)
         trainer.add_callback(RunCallback(params.algorithm, Path(folder, "resume"), NEVER, columns))

@@ -6,7 +6,9 @@ passes its share of a minibatch through the models, and gradients, already norma
 are summed. This is what DistributedDataParallel does, without its wrapper around the model.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -19,13 +21,17 @@ Item = TypeVar("Item")
 # Elements of a bucket of gradients summed in one call: large enough that latency does not count.
 BUCKET_ELEMENTS = 2**24
 
+# Until a process gives up on the others. One may work alone for long (sampling, saving, a reward function over a
+# network); of one that ended with an error the launcher tells the rest at once.
+PATIENCE = timedelta(days=1)
+
 
 class Processes:
     """The processes of a run; one process where none were launched."""
 
     def __init__(self, device: str | torch.device | None = None):
         cpu = device is not None and torch.device(device).type == "cpu"
-        self.state = PartialState(cpu=True) if cpu else PartialState()
+        self.state = PartialState(cpu=cpu, timeout=PATIENCE)
         self.device = torch.device(device) if cpu else self.state.device
         self.rank, self.count = self.state.process_index, self.state.num_processes
 
@@ -33,6 +39,11 @@ class Processes:
     def is_main(self) -> bool:
         """True in the one process that writes files and shows progress."""
         return self.rank == 0
+
+    def announce(self, stage: str, launch: str) -> None:
+        """Say how many processes there are, where a launcher was asked for: some start one without a word."""
+        if self.is_main and (self.count > 1 or launch != "python"):
+            print(f"{stage}: {self.count} process{'es' * (self.count > 1)}", file=sys.stderr, flush=True)
 
     def share(self, items: Sequence[Item]) -> list[Item]:
         """This process's items, dealt out one by one (so that lengths, if sorted, are spread evenly)."""
