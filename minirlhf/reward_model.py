@@ -71,7 +71,8 @@ class GroupedRewardTrainer(FiniteTrainer, HalvingTrainer, RewardTrainer):
         self._signature_columns = ["sequences", "pairs"]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        rewards = pass_through(model, raw_scores, **_read(inputs))
+        with self.accelerator.autocast():  # accelerate's own is around the model's `forward`, which is not called
+            rewards = pass_through(model, raw_scores, **_read(inputs))
         chosen, rejected = rewards[inputs["pairs"]].unbind(1)
         loss = -torch.nn.functional.logsigmoid(chosen - rejected).sum() / inputs["comparisons"]
         mode = "train" if self.model.training else "eval"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
-from minirlhf.causal_lm import TrunkAndHead
+from minirlhf.causal_lm import TrunkAndHead, at_least_float32
 from minirlhf.finite import FiniteTrainer
 from minirlhf.memory import HalvingTrainer
 from minirlhf.prompts import encode
@@ -49,8 +49,9 @@ class SummaryTrainer(FiniteTrainer, HalvingTrainer, SFTTrainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels = inputs["labels"][:, 1:]  # [B, T - 1]: what the position before predicts
         labelled = labels != -100
-        logits = pass_through(model, self._logits_at, inputs["input_ids"], inputs["attention_mask"], labelled)
-        loss = torch.nn.functional.cross_entropy(logits, labels[labelled], reduction="sum")
+        with self.accelerator.autocast():  # accelerate's own is around the model's `forward`, which is not called
+            logits = pass_through(model, self._logits_at, inputs["input_ids"], inputs["attention_mask"], labelled)
+        loss = torch.nn.functional.cross_entropy(at_least_float32(logits), labels[labelled], reduction="sum")
         if num_items_in_batch is None:
             loss = loss / labelled.sum()
         else:  # the labels of a whole step, in all processes, whose gradients are averaged

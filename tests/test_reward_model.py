@@ -46,7 +46,7 @@ def scored(model, sequences):
         collate_groups([{"sequences": part, "pairs": []}]) for part in (sequences, *([one] for one in sequences))
     ]
     for batch in batches:
-        del batch["pairs"]
+        del batch["pairs"], batch["comparisons"]
     with torch.no_grad():
         together, *alone = (raw_scores(model.eval(), **batch) for batch in batches)
     return together, torch.cat(alone)

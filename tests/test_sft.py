@@ -23,7 +23,7 @@ def test_the_loss_and_gradient_are_trls_and_the_head_sees_labelled_positions_onl
     measured, seen = [], []
     for kind in (SFTTrainer, SummaryTrainer):
         model = load_policy(str(tiny_models / "sft")).eval()
-        args = SFTConfig(str(tmp_path), max_length=None, use_cpu=True, report_to="none")
+        args = SFTConfig(str(tmp_path), max_length=None, use_cpu=True, bf16=False, report_to="none")
         trainer = kind(model, args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
         batch = trainer.data_collator(rows)
         if kind is SummaryTrainer:

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from minirlhf import training
 from minirlhf.errors import UserError
@@ -55,7 +56,8 @@ def train(tiny_models, settings):
             history = function(model, tokenizer, rows, rows[:2], params, folder)
         return {name: weights.numpy().tobytes() for name, weights in model.state_dict().items()}, history
 
-    return run
+    yield run
+    AcceleratorState._reset_state(reset_partial_state=True)  # its precision is that of the whole process
 
 
 @pytest.mark.parametrize("stage", ["sft", "reward"])
@@ -175,3 +177,19 @@ def test_nothing_in_a_point_runs_code(train, tmp_path):
             train("sft", tmp_path)
         (tmp_path / "resume" / name).write_bytes(kept)
     assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward"])
+def test_bf16_is_the_arithmetic_of_the_passes(train, settings, stage, tmp_path):
+    settings["precision"] = "bf16"
+    seen = set()
+
+    def look(model):
+        model.transformer.h[0].mlp.c_fc.register_forward_hook(note)
+
+    def note(module, inputs, output):
+        if module.training:
+            seen.add(output.dtype)
+
+    train(stage, tmp_path, prepare=look)
+    assert seen == {torch.bfloat16}

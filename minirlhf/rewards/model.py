@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 Format = Literal["concat", "pair"]
 
-# Padded tokens in one pass on a CPU. With DeBERTa-v3-large's shapes more take longer a token, by half at 8,192; fewer
-# than some 500 do so too, with small models. What GPT-2 takes a token hardly depends on it.
-CPU_TOKENS = 1024
+# Padded tokens x width in one pass on a CPU, whose cache holds no more: of DeBERTa-v3-large (1,024 wide) 1,024 tokens at
+# once take less time a token than 8,192 do.
+CPU_ELEMENTS = 2**20
 
 
 class RewardModel:
@@ -45,7 +45,7 @@ class RewardModel:
         max_length: longest input in tokens; None: what the model has positions for. What is too long loses tokens of
             the prompt (the first ones in "concat", the last ones in "pair"), never of the response.
         batch_size: sequences in one pass where they are the longest; of shorter ones as many more as have no more
-            tokens. On a CPU no more than `CPU_TOKENS`. Halves where memory runs out.
+            tokens. On a CPU at most `batch_size`, and `CPU_ELEMENTS`. Halves where memory runs out.
         precision: "fp32" or "bf16".
         desc: what a progress bar calls the scoring; None: no bar, for short batches.
     """
@@ -120,8 +120,9 @@ class RewardModel:
 
             def count(rows: int, first: int) -> int:
                 """Sequences in a pass, none of them longer than its first."""
-                tokens = rows * lengths[order[0]]
-                return (min(tokens, CPU_TOKENS) if self.device.type == "cpu" else tokens) // lengths[first]
+                if self.device.type == "cpu":
+                    return min(rows, CPU_ELEMENTS // (self.model.config.hidden_size * lengths[first]))
+                return rows * lengths[order[0]] // lengths[first]
 
             self.batch_size.each(order, score, count)
         return scores

@@ -101,20 +101,33 @@ def test_concat_has_eos_exactly_where_the_response_ended():
     assert abs(reward(PROMPTS[:1], RESPONSES[:1], [True])[0] - reward(PROMPTS[:1], RESPONSES[:1], [False])[0]) > 1e-3
 
 
-def test_shorter_sequences_make_larger_batches_of_as_many_tokens(monkeypatch):
+@pytest.mark.parametrize(
+    ("device", "size", "elements", "batches"),
+    [
+        ("cuda", 1, 100, [(1, 7), (3, 2), (2, 2)]),
+        ("cuda", 2, 100, [(2, 7), (4, 2)]),
+        ("cpu", 4, 10**6, [(4, 7), (2, 2)]),
+        ("cpu", 4, 2 * 16, [(1, 7), (1, 2), (1, 2), (1, 2), (1, 2), (1, 2)]),  # one sequence at least
+        ("cpu", 4, 6 * 16, [(1, 7), (3, 2), (2, 2)]),
+    ],
+)
+def test_a_pass_has_so_many_tokens_or_elements(monkeypatch, device, size, elements, batches):
     model, tokenizer, shapes = make_decoder(), make_tokenizer(), []
     texts = ["w1", "w2", "w3 w4 w5 w6 w7 w8", "w3", "w4", "w5"], [" w9"] * 6, [False] * 6
     expected = one_by_one(model, [tokenizer(prompt + " w9")["input_ids"] for prompt in texts[0]])
     model.base_model.wte.register_forward_pre_hook(lambda module, ids: shapes.append(tuple(ids[0].shape)))
-    for size, most, batches in (
-        (1, 100, [(1, 7), (3, 2), (2, 2)]),
-        (2, 100, [(2, 7), (4, 2)]),
-        (2, 4, [(1, 7), (2, 2), (2, 2), (1, 2)]),  # one sequence at least
-    ):
-        monkeypatch.setattr("minirlhf.rewards.model.CPU_TOKENS", most)
-        shapes.clear()
-        assert RewardModel(model, tokenizer, batch_size=size)(*texts) == pytest.approx(expected, abs=1e-5)
-        assert shapes == batches
+    monkeypatch.setattr("minirlhf.rewards.model.CPU_ELEMENTS", elements)
+    reward = RewardModel(model, tokenizer, batch_size=size)
+    score, reward.device = reward._score, torch.device(device)  # of the count alone: there may be no such device
+
+    def on_cpu(sequences):
+        with monkeypatch.context() as patch:
+            patch.setattr(reward, "device", torch.device("cpu"))
+            return score(sequences)
+
+    monkeypatch.setattr(reward, "_score", on_cpu)
+    assert reward(*texts) == pytest.approx(expected, abs=1e-5)
+    assert shapes == batches
 
 
 def test_normalisation():
