@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 Format = Literal["concat", "pair"]
 
-# Padded tokens x width in one pass on a CPU, whose cache holds no more: of DeBERTa-v3-large (1,024 wide) 1,024 tokens at
-# once take less time a token than 8,192 do.
+# Padded tokens x width in one pass on a CPU, whose cache holds no more: of DeBERTa-v3-large (1,024 wide) 1,024 tokens
+# at once take less time a token than 8,192 do.
 CPU_ELEMENTS = 2**20
 
 
