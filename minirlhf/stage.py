@@ -103,9 +103,9 @@ def _wait_for_the_end(pipe: int, under_dvc: bool) -> None:
     number = signal.SIGTERM if orphan else os.read(pipe, 1)[0]
     why = "dvc is gone" if orphan else signal.Signals(number).name
     point = last_point()
-    how = f"it goes on from {point}" if point else "it begins again"
+    how = f": it goes on from {point}" if point else ""  # not known before the stage has looked for it
     if rank() == 0:  # not by print: the main thread may hold its lock
-        os.write(2, f"{chr(10) * os.isatty(2)}stopped ({why}); run the same command again: {how}\n".encode())
+        os.write(2, f"{chr(10) * os.isatty(2)}stopped ({why}); run the same command again{how}\n".encode())
     os._exit(128 + number)
 
 
