@@ -167,10 +167,13 @@ def seeds_note(inputs: Inputs) -> str:
     """How to read the table of seeds, and whether it is about this run's settings."""
     count = len(inputs.plots["seeds"])
     note = f"Means over {count} training seeds with 95% t intervals, which are wide where seeds are few; all seeds are "
-    note += f"evaluated on the same posts. Scores are the {inputs.score_name}."
-    if not inputs.among_seeds:
-        note += " The run on this page is none of them: they had other settings, or ran on another machine."
-    return note
+    note += "evaluated on the same posts."
+    if inputs.among_seeds:
+        return f"{note} Scores are the {inputs.score_name}."
+    return (
+        f"{note} The run on this page is none of them: they had other settings, and perhaps other data and another "
+        "judge, or ran on another machine."
+    )
 
 
 def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) -> str:
