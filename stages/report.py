@@ -40,14 +40,15 @@ def main(argv: list[str] | None = None) -> None:
     found, checks = verdict.give_verdict(inputs), verdict.run_checks(inputs)
     settings, versions = params.model_dump(mode="json", exclude={"resume_minutes", "tensorboard"}), installed()
     sources = {name: read_json(args.sources / f"{name}.json") for name in SOURCES}
+    panels = figures.draw_panels(inputs)
     texts = {
         args.tables: tables.markdown(inputs, checks, found.sentences),
-        args.page: page.write_page(inputs, found, checks, settings, versions),
+        args.page: page.write_page(inputs, found, checks, panels, settings, versions),
     }
     for name, card in cards.write_cards(inputs, checks, settings, sources, versions).items():
         texts[args.cards / f"{name}.md"] = card
     with replace_folder(args.images) as folder:
-        figures.draw_figures(inputs, folder)
+        figures.write_pictures(panels, folder)
     for path, text in texts.items():
         with replace_file(path) as file:
             file.write(text)

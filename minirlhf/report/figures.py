@@ -1,11 +1,16 @@
-"""Panels put together: PNG files for the README and the repository, and one SVG a panel for the page."""
+"""Every panel drawn once: as SVG for the page, and side by side in PNG files for the README and the repository."""
 
 import io
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 from minirlhf.report import panels_results as results
 from minirlhf.report import panels_training as training
@@ -13,7 +18,9 @@ from minirlhf.report.inputs import Inputs
 from minirlhf.report.style import PAPER, RC, VARIABLES
 
 DPI = 150
-PANEL = (4.3, 2.9)  # inches; at 96 points an inch a phone's width
+PANEL = (4.3, 3.0)  # inches, without the title; at 96 points an inch a phone's width
+TITLE = 0.3  # inches above a panel, in PNG files
+GAP = 0.1  # inches around each panel of a PNG file
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,6 @@ class Panel:
     caption: str
     draw: Callable
     table: str  # without rows in this table there is nothing to draw
-    tall: bool = False
     column: str | None = None  # of that table: likewise without values in it
 
 
@@ -35,7 +41,7 @@ PANELS = {
         Panel("scores", "How good the summaries are", "Mean score; bars are 95% intervals over posts.",
               results.scores, "measures"),
         Panel("win_rates", "Who wins", "Share of held-out posts won; 95% intervals over posts. What the training "
-              "reward says of its own pupil is shown in grey.", results.win_rates, "win_rates", tall=True),
+              "reward says of its own pupil is shown in grey.", results.win_rates, "win_rates"),
         Panel("frontier_gold", "What it cost: score against KL", "Best of n samples of the SFT policy, "
               "chosen by the reward model, against training's path; bars are 95% intervals, lines Gao et al.'s curves.",
               results.frontier_gold, "frontier", column="gold"),
@@ -43,9 +49,9 @@ PANELS = {
               "reward that was optimized. Where this rises and a judge's score does not, the reward is being gamed.",
               results.frontier_proxy, "frontier"),
         Panel("facts", "Which facts are told", "Share of summaries that cover each fact, and that tell it wrong.",
-              results.facts, "facts", tall=True),
+              results.facts, "facts"),
         Panel("gold_parts", "What costs points", "Mean number a summary of everything the gold judge deducts for.",
-              results.gold_parts, "gold_parts", tall=True),
+              results.gold_parts, "gold_parts"),
         Panel("reward_distribution", "Rewards before and after", "Training reward of the sampled summaries.",
               results.reward_distribution, "rewards"),
         Panel("length_distribution", "Lengths before and after", "Tokens of the sampled summaries.",
@@ -53,9 +59,9 @@ PANELS = {
         Panel("rouge", "Likeness to the authors' summaries", "ROUGE usually falls a little under RLHF; it was not "
               "optimized.", results.rouge, "rouge"),
         Panel("slices", "On which posts", "Win rate by length of the post and by subreddit (number of posts).",
-              results.slices, "slices", tall=True),
+              results.slices, "slices"),
         Panel("seeds", "Training seeds", "The judge's mean score of each training seed's SFT and PPO; below, the mean "
-              "over seeds with its 95% t interval.", results.seeds, "seeds", tall=True),
+              "over seeds with its 95% t interval.", results.seeds, "seeds"),
         Panel("sft_loss", "Supervised fine-tuning", "Loss on the tokens of the summaries.", training.sft_loss, "sft"),
         Panel("reward_loss", "Reward model", "Loss on comparisons.", training.reward_loss, "reward"),
         Panel("calibration", "Calibration of the reward model", "On the diagonal, it is as sure as it is right.",
@@ -68,7 +74,7 @@ PANELS = {
               training.gold_margins, "gold_margins"),
         Panel("reward_probes", "What the reward model prefers", "How often it scores a clean summary above the same "
               "with one fault; 95% intervals over posts. Where they reach the line, it is blind to that fault.",
-              training.reward_probes, "reward_probes", tall=True),
+              training.reward_probes, "reward_probes"),
         Panel("ppo_reward", "Reward", "Mean of each update's episodes.", training.ppo_reward, "ppo"),
         Panel("ppo_kl", "KL from SFT", "As penalized, on each update's episodes.", training.ppo_kl, "ppo"),
         Panel("ppo_length", "Response length", "End token included.", training.ppo_length, "ppo"),
@@ -110,44 +116,66 @@ def can_draw(inputs: Inputs, key: str) -> bool:
     return any(value is not None for row in rows for name, value in row.items() if not isinstance(value, str))
 
 
-def draw_figures(inputs: Inputs, folder: Path) -> list[str]:
-    """Draw every figure that there is something to draw for, as PNG in `folder`; their names."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    drawn = []
+def draw_panels(inputs: Inputs) -> dict[str, Figure]:
+    """Every panel that there is something to draw for, by key: laid out, its title standing over it."""
+    drawn = {}
+    width, height = PANEL[0], PANEL[1] + TITLE
     with matplotlib.rc_context(RC):
-        for name, keys in FIGURES.items():
-            keys = [key for key in keys if can_draw(inputs, key)]
-            if not keys:
+        for key, panel in PANELS.items():
+            if not can_draw(inputs, key):
                 continue
-            columns = min(3, len(keys))
-            rows = math.ceil(len(keys) / columns)
-            height = 3.4 if any(PANELS[key].tall for key in keys) else PANEL[1]
-            figure = Figure(figsize=(PANEL[0] * columns, height * rows), layout="constrained")
-            figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, wspace=0.04, hspace=0.06)
-            for number, key in enumerate(keys, start=1):
-                ax = figure.add_subplot(rows, columns, number)
-                PANELS[key].draw(inputs, ax)
-                above = 24 if PANELS[key].tall and ax.get_legend() else 12  # points; a legend stands over the axes
-                ax.set_title(PANELS[key].title, loc="left", fontsize=10, fontweight="bold", pad=above)
-            # No date and no version in the file: the same data gives the same bytes.
-            figure.savefig(folder / f"{name}.png", dpi=DPI, metadata={"Software": None})
-            drawn.append(name)
+            figure = Figure(figsize=(width, height), dpi=DPI, layout="tight")
+            figure.get_layout_engine().set(pad=0.4, rect=(0, 0, 1, PANEL[1] / height))  # pad: font sizes
+            ax = figure.add_subplot()
+            panel.draw(inputs, ax)
+            # Once, and no more: an engine left in place has everything drawn twice.
+            figure.get_layout_engine().execute(figure)
+            figure.set_layout_engine(None)
+            figure.text(ax.get_position().x0, 1 - 0.05 / height, panel.title, va="top", fontsize=10, fontweight="bold")
+            drawn[key] = figure
     return drawn
 
 
-def draw_svg(inputs: Inputs, key: str) -> str:
-    """One panel as SVG to stand in the page: text as text, colours as the page's CSS variables."""
-    import matplotlib
-    from matplotlib.figure import Figure
+def write_pictures(panels: dict[str, Figure], folder: Path) -> list[str]:
+    """Write those of FIGURES that have a panel as PNG into `folder`; returns their names."""
+    with matplotlib.rc_context(RC):
+        pixels = {key: _pixels(figure) for key, figure in panels.items()}
+    written = []
+    for name, keys in FIGURES.items():
+        found = [pixels[key] for key in keys if key in pixels]
+        if found:
+            # No date and no version in the file: the same data gives the same bytes.
+            imsave(folder / f"{name}.png", _tile(found), dpi=DPI, metadata={"Software": None})
+            written.append(name)
+    return written
 
-    with matplotlib.rc_context({**RC, "svg.hashsalt": key, "axes.facecolor": "none", "figure.facecolor": "none"}):
-        figure = Figure(figsize=(PANEL[0], 3.4 if PANELS[key].tall else PANEL[1]), layout="constrained")
-        PANELS[key].draw(inputs, figure.add_subplot())
-        buffer = io.StringIO()
+
+def _pixels(figure: Figure) -> np.ndarray:
+    """(height, width, 4) bytes, with GAP all around."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    gap = round(GAP * DPI)
+    return np.pad(np.asarray(canvas.buffer_rgba()), ((gap, gap), (gap, gap), (0, 0)), constant_values=255)  # PAPER
+
+
+def _tile(images: list[np.ndarray]) -> np.ndarray:
+    """Images of one size side by side, at most three in a row."""
+    columns = min(3, len(images))
+    blank = np.full_like(images[0], 255)
+    images = images + [blank] * (-len(images) % columns)
+    rows = [np.concatenate(images[at : at + columns], axis=1) for at in range(0, len(images), columns)]
+    return np.concatenate(rows)
+
+
+def to_svg(key: str, figure: Figure) -> str:
+    """A panel as SVG to stand in the page, without its title: text as text, colours as the page's CSS variables."""
+    (title,) = figure.texts
+    title.set_visible(False)
+    buffer = io.StringIO()
+    with matplotlib.rc_context({**RC, "svg.hashsalt": key}):
         metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(buffer, format="svg", metadata=metadata, transparent=True)
+    title.set_visible(True)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     for color, name in VARIABLES.items():
@@ -158,6 +186,8 @@ def draw_svg(inputs: Inputs, key: str) -> str:
     # Names of shapes are made from the panel's, so that those of two panels never meet on the page.
     svg = re.sub(r'( id="|url\(#|href="#)', rf"\1{key}-", svg)
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    width, above, height = (72 * inches for inches in (PANEL[0], TITLE, PANEL[1]))  # points
+    svg = re.sub(r'viewBox="[^"]*"', f'viewBox="0 {above:g} {width:g} {height:g}"', svg, count=1)
     return re.sub(r"\s*\n\s*", "\n", svg).replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
 
 

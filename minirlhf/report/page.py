@@ -8,10 +8,12 @@ from html import escape
 from importlib import resources
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from minirlhf.evaluation.examples import differences
 from minirlhf.prompts import parse_prompt
 from minirlhf.report import tables
-from minirlhf.report.figures import PANELS, PPO, can_draw, draw_svg
+from minirlhf.report.figures import PANELS, PPO, to_svg
 from minirlhf.report.inputs import Inputs, Row
 from minirlhf.report.style import name_systems
 from minirlhf.report.verdict import Check, Verdict
@@ -23,35 +25,39 @@ SECTIONS = {"results": "Results", "price": "Price", "changes": "Changes", "examp
 
 
 def write_page(
-    inputs: Inputs, verdict: Verdict, checks: list[Check], settings: dict[str, Any], versions: dict[str, str]
+    inputs: Inputs,
+    verdict: Verdict,
+    checks: list[Check],
+    panels: dict[str, Figure],
+    settings: dict[str, Any],
+    versions: dict[str, str],
 ) -> str:
     """The whole page.
 
     Args:
+        panels: as `figures.draw_panels` draws them.
         settings: params.yaml as it was read.
         versions: name -> version of what ran.
     """
     navigation = "".join(f'<li><a href="#{key}">{name}</a></li>' for key, name in SECTIONS.items())
     faults = tables.probe_table(inputs)
     bodies = {
-        "results": _panels(inputs, "scores", "win_rates") + tables.measures_table(inputs).html()
+        "results": _panels(panels, "scores", "win_rates") + tables.measures_table(inputs).html()
         + _details("Every win rate", tables.win_rate_table(inputs).html())
         + _details("Greedy decoding", tables.greedy_table(inputs).html())
-        + _seeds(inputs),
-        "price": _panels(inputs, "frontier_gold", "frontier_proxy")
+        + _seeds(inputs, panels),
+        "price": _panels(panels, "frontier_gold", "frontier_proxy")
         + _details("Every point", tables.frontier_table(inputs).html()),
-        "changes": _panels(inputs, "facts", "gold_parts", "reward_distribution", "length_distribution", "rouge",
+        "changes": _panels(panels, "facts", "gold_parts", "reward_distribution", "length_distribution", "rouge",
                            "slices"),
         "examples": _examples(inputs),
         "training": tables.reward_table(inputs).html()
         + (_details("What each fault costs", faults.html()) if faults.rows else "")
-        + _panels(inputs, "sft_loss", "reward_loss", "calibration", "reward_margins", "gold_margins", "reward_probes",
+        + _panels(panels, "sft_loss", "reward_loss", "calibration", "reward_margins", "gold_margins", "reward_probes",
                   *PPO, "post_lengths"),
         "method": _method(inputs, settings, versions),
     }  # fmt: skip
-    sections = "".join(
-        f'<section id="{key}"><h2>{name}</h2>{bodies[key]}</section>' for key, name in SECTIONS.items()
-    )
+    sections = "".join(f'<section id="{key}"><h2>{name}</h2>{bodies[key]}</section>' for key, name in SECTIONS.items())
     return PAGE.format(
         style=_file("page.css"),
         script=_file("page.js"),
@@ -105,15 +111,13 @@ def _details(summary: str, body: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{body}</details>"
 
 
-def _panels(inputs: Inputs, *keys: str) -> str:
-    figures = []
-    for key in keys:
-        if can_draw(inputs, key):
-            panel = PANELS[key]
-            figures.append(
-                f"<figure><h3>{escape(panel.title)}</h3>{draw_svg(inputs, key)}"
-                f"<figcaption>{escape(panel.caption)}</figcaption></figure>"
-            )
+def _panels(panels: dict[str, Figure], *keys: str) -> str:
+    figures = [
+        f"<figure><h3>{escape(PANELS[key].title)}</h3>{to_svg(key, panels[key])}"
+        f"<figcaption>{escape(PANELS[key].caption)}</figcaption></figure>"
+        for key in keys
+        if key in panels
+    ]
     return f'<div class="panels">{"".join(figures)}</div>'
 
 
@@ -129,14 +133,14 @@ def _checks(checks: list[Check]) -> str:
     return shown + _details(count, f'<ul class="passed">{items(passed)}</ul>')
 
 
-def _seeds(inputs: Inputs) -> str:
+def _seeds(inputs: Inputs, panels: dict[str, Figure]) -> str:
     """What other training seeds gave, where `minirlhf seeds` has run them."""
     rows = inputs.plots["seeds"]
     if not rows:
         return ""
     table = tables.seeds_table(rows, inputs.algorithm)
     note = escape(tables.seeds_note(inputs))
-    return f"<h3>{escape(table.title)}</h3><p>{note}</p>" + _panels(inputs, "seeds") + table.html()
+    return f"<h3>{escape(table.title)}</h3><p>{note}</p>" + _panels(panels, "seeds") + table.html()
 
 
 def _examples(inputs: Inputs) -> str:

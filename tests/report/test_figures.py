@@ -2,41 +2,70 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
+from matplotlib.image import imread
 
-from minirlhf.report import figures
-from minirlhf.report.figures import FIGURES, PANELS, can_draw, draw_figures, draw_svg
+from minirlhf.report.figures import DPI, FIGURES, GAP, PANEL, PANELS, PPO, TITLE, draw_panels, to_svg, write_pictures
 from minirlhf.report.inputs import read_inputs
 from minirlhf.report.style import VARIABLES
 
+TEXT = "{http://www.w3.org/2000/svg}text"
 
-def test_every_panel_can_be_drawn_and_follows_the_theme(inputs):
-    for key in PANELS:
-        assert can_draw(inputs, key), key
-        svg = draw_svg(inputs, key)
-        ET.fromstring(svg)
+
+@pytest.fixture(scope="module")
+def panels(embedded):
+    return draw_panels(read_inputs(embedded / "metrics", embedded / "plots", embedded / "results" / "summaries.jsonl"))
+
+
+def test_every_panel_can_be_drawn_and_follows_the_theme(panels):
+    assert list(panels) == list(PANELS)
+    for key, figure in panels.items():
+        svg = to_svg(key, figure)
+        root = ET.fromstring(svg)
+        assert PANELS[key].title not in {"".join(text.itertext()) for text in root.iter(TEXT)}
         assert not re.findall(r"#[0-9a-f]{6}", svg), f"{key} has a colour that the page does not know"
         assert set(re.findall(r"var\(--(\w+)\)", svg)) <= {*VARIABLES.values(), "font"}
         assert set(re.findall(r'(?:url\(#|href="#)([\w-]+)', svg)) <= set(re.findall(r' id="([\w-]+)"', svg))
 
 
-def test_the_same_data_gives_the_same_bytes(inputs, tmp_path, monkeypatch):
-    few = {name: FIGURES[name] for name in ("overview", "lengths")}
-    monkeypatch.setattr(figures, "FIGURES", few)
-    for name in ("one", "two"):
+def test_nothing_is_drawn_beyond_the_edges(panels):
+    for key, figure in panels.items():
+        (ax,) = figure.axes
+        box = ax.get_tightbbox().transformed(figure.transFigure.inverted())
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= 1 and box.y1 <= PANEL[1] / (PANEL[1] + TITLE), key
+        (title,) = figure.texts
+        assert title.get_window_extent().y0 >= ax.get_tightbbox().y1, key
+
+
+def test_the_same_data_gives_the_same_bytes(inputs, panels, tmp_path):
+    for name, drawn in (("one", panels), ("two", draw_panels(inputs))):
         (tmp_path / name).mkdir()
-        assert draw_figures(inputs, tmp_path / name) == list(few)
-    for name in few:
+        assert write_pictures(drawn, tmp_path / name) == list(FIGURES)
+    for name in FIGURES:
         one, two = ((tmp_path / folder / f"{name}.png").read_bytes() for folder in ("one", "two"))
         assert one == two and one.startswith(b"\x89PNG")
-    assert draw_svg(inputs, "ppo_kl") == draw_svg(inputs, "ppo_kl")
+    assert to_svg("ppo_kl", panels["ppo_kl"]) == to_svg("ppo_kl", draw_panels(inputs)["ppo_kl"])
+
+
+def test_pictures_hold_their_panels_side_by_side_three_in_a_row(panels, tmp_path):
+    wide, high = (round(inches * DPI) + 2 * round(GAP * DPI) for inches in (PANEL[0], PANEL[1] + TITLE))
+    write_pictures(panels, tmp_path)
+    for name, columns, rows in (("overview", 3, 1), ("ppo", 3, 3), ("truth", 2, 1), ("rouge", 1, 1)):
+        picture = imread(tmp_path / f"{name}.png")
+        assert picture.shape[:2] == (rows * high, columns * wide)
+        for column in range(columns):
+            assert picture[:high, column * wide : (column + 1) * wide, :3].min() < 0.2, "nothing is drawn there"
+    few = {key: panels[key] for key in PPO[:4]}
+    assert write_pictures(few, tmp_path) == ["ppo"]
+    blank = imread(tmp_path / "ppo.png")[high:, wide:]
+    assert blank.min() == 1
 
 
 def test_what_there_is_no_data_for_is_left_out(real, tmp_path):
     inputs = read_inputs(real / "metrics", real / "plots", real / "results" / "summaries.jsonl")
     inputs.plots["reward"][:] = [dict.fromkeys(inputs.plots["reward"][0])]  # a pretrained reward model: no training
-    assert not can_draw(inputs, "reward_loss") and not can_draw(inputs, "facts")
-    assert not can_draw(inputs, "reward_probes") and can_draw(inputs, "reward_margins")
-    drawn = draw_figures(inputs, tmp_path)
+    panels = draw_panels(inputs)
+    assert not panels.keys() & {"reward_loss", "facts", "reward_probes"} and "reward_margins" in panels
+    drawn = write_pictures(panels, tmp_path)
     assert "truth" not in drawn and "losses" in drawn
 
 
@@ -44,8 +73,9 @@ def test_what_there_is_no_data_for_is_left_out(real, tmp_path):
 def test_the_training_reward_is_drawn_against_kl_once(request, results):
     folder = request.getfixturevalue(results)
     inputs = read_inputs(folder / "metrics", folder / "plots", folder / "results" / "summaries.jsonl")
-    assert [key for key in PANELS if key.startswith("frontier") and can_draw(inputs, key)] == ["frontier_proxy"]
-    assert ">training reward<" in draw_svg(inputs, "frontier_proxy")
+    panels = draw_panels(inputs)
+    assert [key for key in panels if key.startswith("frontier")] == ["frontier_proxy"]
+    assert ">training reward<" in to_svg("frontier_proxy", panels["frontier_proxy"])
 
 
 @pytest.mark.parametrize("key", PANELS)

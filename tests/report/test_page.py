@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from minirlhf.report.figures import draw_svg
+from minirlhf.report.figures import draw_panels, to_svg
 from minirlhf.report.inputs import read_inputs
 from minirlhf.report.page import write_page
 from minirlhf.report.verdict import give_verdict, run_checks
@@ -19,9 +19,10 @@ def read(folder):
     return read_inputs(folder / "metrics", folder / "plots", folder / "results" / "summaries.jsonl")
 
 
-def page_of(inputs):
+def page_of(inputs, panels=None):
+    panels = draw_panels(inputs) if panels is None else panels
     settings = {"seed": 1, "ppo": {"temperature": 0.7, "kl_coef": 0.1}, "model": {"base": "<b>x</b>"}}
-    return write_page(inputs, give_verdict(inputs), run_checks(inputs), settings, {"torch": "1<2"})
+    return write_page(inputs, give_verdict(inputs), run_checks(inputs), panels, settings, {"torch": "1<2"})
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +102,7 @@ def test_links_within_the_page_lead_somewhere_and_ids_are_unique(page):
     assert targets and set(targets) <= set(ids)
 
 
-def test_alarms_come_before_the_plots(inputs, monkeypatch):
-    monkeypatch.setattr("minirlhf.report.page.draw_svg", lambda inputs, key: "")
+def test_alarms_come_before_the_plots(inputs):
     inputs.metrics["ppo"]["ppo_stopped"] = "KL above its ceiling"
     text = page_of(inputs)
     assert text.index("KL above its ceiling") < text.index("<figure>")
@@ -184,10 +184,10 @@ def test_the_page_works_in_a_browser(nasty, nasty_page, tmp_path, width, dark):
 
 
 @pytest.mark.parametrize(("results", "name"), [("scored", "models/own/another-reward-model"), ("compared", "judge-7b")])
-def test_the_page_of_another_judge_says_its_name(request, monkeypatch, results, name):
+def test_the_page_of_another_judge_says_its_name(request, results, name):
     inputs = read(request.getfixturevalue(results))
-    monkeypatch.setattr("minirlhf.report.page.draw_svg", lambda inputs, key: "")
-    text = page_of(inputs)
+    panels = draw_panels(inputs)
+    text = page_of(inputs, panels)
     Elements(text)
     assert f"judged by {name}" in text and f"The judge is {name}, which PPO was not trained on" in text
     score = f"score by {name}" if results == "scored" else "training reward"
@@ -195,5 +195,6 @@ def test_the_page_of_another_judge_says_its_name(request, monkeypatch, results, 
     assert f"largest losses by {name}, each with PPO's {gained} minus SFT's." in text
     assert re.search(rf'<span class="scores">{score} -?\d', text) and "nan" not in re.findall(r"[\w.]+", text)
     assert "gold judge" not in text and "gold score" not in text
-    assert f">by {name}<" in draw_svg(inputs, "win_rates")
-    assert f">{score}</th>" in text and f"mean {score} (open: greedy decoding)" in draw_svg(inputs, "scores")
+    win_rates, scores = (to_svg(key, panels[key]) for key in ("win_rates", "scores"))
+    assert f">by {name}<" in win_rates
+    assert f">{score}</th>" in text and f"mean {score} (open: greedy decoding)" in scores
