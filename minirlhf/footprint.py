@@ -205,7 +205,7 @@ class RewardPasses(Passes):
         return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
 
     def _logprobs(self, rows: int, length: int, response: int) -> Tensor:
-        from minirlhf.reward_model import raw_scores
+        from minirlhf.rewards.model import raw_scores
 
         # What is longer than the model has positions for is shortened.
         length = min(length, getattr(self.model.config, "max_position_embeddings", None) or length)

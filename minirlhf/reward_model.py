@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 from trl import RewardConfig, RewardTrainer
 
-from minirlhf.causal_lm import at_least_float32
 from minirlhf.comparisons import group_comparisons
 from minirlhf.finite import FiniteTrainer
 from minirlhf.memory import HalvingTrainer
-from minirlhf.rewards.model import RewardModel
+from minirlhf.rewards.model import RewardModel, pad, raw_scores
 from minirlhf.training import OnRow, fit, pass_through
 
 if TYPE_CHECKING:
@@ -43,12 +42,7 @@ def collate_groups(groups: list[dict]) -> dict[str, Tensor]:
     for group in groups:
         pairs += [[offset + index for index in pair] for pair in group["pairs"]]
         offset += len(group["sequences"])
-    padded = {
-        key: torch.nn.utils.rnn.pad_sequence([torch.tensor(row[key]) for row in sequences], batch_first=True)
-        for key in sequences[0]
-    }
-    return padded | {
-        "lengths": torch.tensor([len(sequence["input_ids"]) for sequence in sequences]),
+    return pad(sequences) | {
         "pairs": torch.tensor(pairs),
         "comparisons": len(pairs),
     }
@@ -93,20 +87,6 @@ class GroupedRewardTrainer(FiniteTrainer, HalvingTrainer, RewardTrainer):
 def _read(inputs: dict) -> dict[str, Tensor]:
     """What the model reads of a batch, a row a summary."""
     return {name: rows for name, rows in inputs.items() if name not in ("pairs", "comparisons")}
-
-
-def raw_scores(model, input_ids: Tensor, lengths: Tensor, **inputs: Tensor) -> Tensor:
-    """Scores [N], not normalised, of right-padded `input_ids` [N, T]; lengths [N].
-
-    An encoder pools where it always does; a decoder is read at the last token. `inputs` are what else it reads of
-    every token, [N, T] each.
-    """
-    mask = (torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]).long()
-    if not hasattr(model, "score"):
-        return at_least_float32(model(input_ids=input_ids, attention_mask=mask, **inputs).logits[:, 0])
-    trunk = model.base_model(input_ids=input_ids, attention_mask=mask, use_cache=False, **inputs)
-    last = trunk[0][torch.arange(len(lengths), device=lengths.device), lengths - 1]  # [N, width]
-    return at_least_float32(model.score(last).squeeze(-1))
 
 
 def train_reward_model(

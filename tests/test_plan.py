@@ -18,7 +18,7 @@ from minirlhf.models import new_reward_model
 from minirlhf.params import parse_params
 from minirlhf.plan import Data, Plan, Speeds, changed_params, read_data, verdict
 from minirlhf.ppo import LoRAConfig
-from minirlhf.reward_model import raw_scores
+from minirlhf.rewards.model import raw_scores
 
 ROOT = Path(__file__).parents[1]
 DATA = Data(40, 60, 10, 20, {"train": 60, "validation": 10, "test": 20}, "the test")

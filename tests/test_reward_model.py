@@ -12,8 +12,8 @@ from minirlhf.errors import UserError
 from minirlhf.models import load_reward_model, new_reward_model
 from minirlhf.params import parse_params
 from minirlhf.prompts import encode
-from minirlhf.reward_model import collate_groups, encode_group, raw_scores, train_reward_model
-from minirlhf.rewards.model import RewardModel
+from minirlhf.reward_model import collate_groups, encode_group, train_reward_model
+from minirlhf.rewards.model import RewardModel, raw_scores
 
 ROWS = [
     {"prompt": f"POST: my {pet} left.\n\nTL;DR:", "chosen": f" {pet} left.", "rejected": " so much to say."}

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from minirlhf.causal_lm import at_least_float32
 from minirlhf.data.locate import model_place
 from minirlhf.errors import UserError
 from minirlhf.files import read_object
@@ -164,23 +166,34 @@ class RewardModel:
     @torch.no_grad()
     def _score(self, sequences: list[dict[str, list[int]]]) -> Tensor:
         """Raw scores [b] of encoded inputs."""
-        lengths = torch.tensor([len(sequence["input_ids"]) for sequence in sequences])
-        width = int(lengths.max())
-        inputs = {
-            key: torch.tensor([sequence[key] + [0] * (width - len(sequence[key])) for sequence in sequences]).to(
-                self.device
-            )
-            for key in sequences[0]
-        }
-        inputs["attention_mask"] = (torch.arange(width)[None, :] < lengths[:, None]).long().to(self.device)
+        inputs = {name: rows.to(self.device) for name, rows in pad(sequences).items()}
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            if not hasattr(self.model, "score"):  # an encoder: pools where it always does
-                return self.model(**inputs).logits[:, 0].float().cpu()
-            # A decoder. All ones in the mask: right padding reaches no real token under causal attention.
-            inputs["attention_mask"] = torch.ones_like(inputs["attention_mask"])
-            hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
-            last = hidden[torch.arange(len(lengths)), lengths.to(self.device) - 1]
-            return self.model.score(last)[:, 0].float().cpu()
+            return raw_scores(self.model, **inputs).cpu()
+
+
+def pad(sequences: list[dict[str, list[int]]]) -> dict[str, Tensor]:
+    """What `raw_scores` takes of N sequences: each of their entries right-padded to [N, T], and their `lengths` [N]."""
+    padded = {
+        name: pad_sequence([torch.tensor(sequence[name]) for sequence in sequences], batch_first=True)
+        for name in sequences[0]
+    }
+    return padded | {"lengths": torch.tensor([len(sequence["input_ids"]) for sequence in sequences])}
+
+
+def raw_scores(model: "PreTrainedModel", input_ids: Tensor, lengths: Tensor, **inputs: Tensor) -> Tensor:
+    """Scores [N], not normalised, of right-padded `input_ids` [N, T]; lengths [N]; in training and in scoring.
+
+    An encoder pools where it always does; a decoder is read at the last token. `inputs` are what else it reads of
+    every token, [N, T] each.
+    """
+    if not hasattr(model, "score"):
+        mask = (torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]).long()
+        return at_least_float32(model(input_ids=input_ids, attention_mask=mask, **inputs).logits[:, 0])
+    # All ones: under causal attention padding on the right reaches no real token.
+    mask = torch.ones_like(input_ids)
+    hidden = model.base_model(input_ids=input_ids, attention_mask=mask, use_cache=False, **inputs)[0]
+    last = hidden[torch.arange(len(lengths), device=lengths.device), lengths - 1]  # [N, width]
+    return at_least_float32(model.score(last)[:, 0])
 
 
 def _longest_input(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int:
