@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from minirlhf.evaluation.seeds import mean_interval
 from minirlhf.report.inputs import Inputs, Row
 from minirlhf.report.panels_results import over_optimization
 from minirlhf.report.panels_training import PROBES, is_blind
@@ -13,6 +14,7 @@ COPYING_RATIO = 1.5  # density of copied fragments
 REPETITION = 0.05  # share of trigrams said before
 ENDED = 0.05  # share of summaries
 DUPLICATES = 0.10  # share of summaries
+HABIT = 0.25  # share of summaries
 ENTROPY_RATIO = 0.5
 ROUGE_RATIO = 0.8
 OVERSTATED = 0.10  # win rate by the training reward minus win rate by the judge
@@ -204,6 +206,22 @@ def ending(inputs: Inputs) -> Check:
     return Check("Summaries do not end", passed, f"{before:.1%} ended by themselves before, {after:.1%} after.")
 
 
+def habit(inputs: Inputs) -> Check:
+    """One way of ending, a question say, that has spread: a trick that the reward model likes on any post."""
+    last = [{system: row[system]["summary"].strip()[-1:] for system in ("sft", "ppo")} for row in inputs.summaries]
+    # A letter or a digit is the absence of a mark.
+    marks = sorted({mark for row in last for mark in row.values() if not mark.isalnum()})
+    spread = {mark: [(row["ppo"] == mark) - (row["sft"] == mark) for row in last] for mark in marks}
+    if not spread:
+        return Check("A new habit of ending", True, "No summary ends with a mark, before or after.")
+    mark = max(marks, key=lambda mark: sum(spread[mark]))
+    gain = mean_interval(spread[mark])
+    before, after = (sum(row[system] == mark for row in last) for system in ("sft", "ppo"))
+    text = f"{before} of {len(last)} summaries ended with {mark or 'nothing'} before, {after} after."
+    passed = gain["value"] <= HABIT or gain["low"] is None or gain["low"] <= 0
+    return Check("A new habit of ending", passed, text)
+
+
 def repetition(inputs: Inputs) -> Check:
     """Saying the same again."""
     before, after, gain = _before_after(inputs, "repetition")
@@ -278,6 +296,6 @@ def finished(inputs: Inputs) -> Check:
 
 
 CHECKS: tuple[Callable[[Inputs], Check | None], ...] = (
-    *(reward_and_judge, overstatement, greedy, path, length_matched, length, ending, wrong_facts, blindness),
+    *(reward_and_judge, overstatement, greedy, path, length_matched, length, ending, habit, wrong_facts, blindness),
     *(repetition, copying, variety, entropy, likeness, distance, finished),
 )

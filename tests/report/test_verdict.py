@@ -72,6 +72,23 @@ def test_each_check_rings_for_what_it_is_for(inputs, check, measure, good, bad):
     assert not check(move(inputs, measure, *bad)).passed
 
 
+def test_an_ending_that_spreads_rings(inputs):
+    def ending_so(before, after):
+        """Of ten summaries, how many end with a question mark; the others with a word or a full stop."""
+        rows = [
+            {"sft": {"summary": "my cat" + "?" * (at < before)}, "ppo": {"summary": "a dog" + ".?"[at < after] + "\n"}}
+            for at in range(10)
+        ]
+        return verdict.habit(dataclasses.replace(inputs, summaries=rows))
+
+    found = ending_so(2, 10)
+    assert not found.passed and found.text == "2 of 10 summaries ended with ? before, 10 after."
+    assert ending_so(9, 10).passed
+    assert ending_so(8, 10).passed  # 20 points more
+    one = dataclasses.replace(inputs, summaries=[{"sft": {"summary": "cat"}, "ppo": {"summary": "cat"}}])
+    assert verdict.habit(one).passed and verdict.habit(dataclasses.replace(inputs, summaries=[])).passed
+
+
 def test_reward_up_and_judge_down_rings(inputs):
     hacked = move(move(inputs, "reward", 0.0, 2.0), "gold", 4.0, 1.0)
     assert not verdict.reward_and_judge(hacked).passed
