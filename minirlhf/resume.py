@@ -95,8 +95,12 @@ def _delete_oldest(folder: Path) -> None:
     """Delete a stage's states but the newest, unless a process works on them."""
     for rubbish in folder.glob("*.deleted"):
         shutil.rmtree(rubbish, ignore_errors=True)
-    states = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for state in states[:-KEPT]:
+    ages = {}
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process, beside this one, has just deleted it
+            if path.is_dir():
+                ages[path] = path.stat().st_mtime
+    for state in sorted(ages, key=ages.__getitem__)[:-KEPT]:
         if (lock := _try_lock(state)) is not None:
             _delete(state, lock)
 
@@ -111,8 +115,9 @@ def _try_lock(folder: Path) -> IO[str] | None:
         except BlockingIOError:
             file.close()
             return None
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return file
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
         file.close()  # its owner deleted it between the two calls above
 
 

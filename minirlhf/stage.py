@@ -39,7 +39,8 @@ ENVIRONMENT = {
 MEMORY_SETTINGS = {
     "sft": "sft.micro_batch_size, or sft.gradient_checkpointing: true",
     "reward": "reward.micro_batch_size, reward.candidate_posts, or reward.gradient_checkpointing: true",
-    "ppo": "ppo.micro_batch_size, ppo.rollout_batch_size, or ppo.critic: shared",
+    "ppo": "ppo.micro_batch_size, ppo.rollout_batch_size, or ppo.critic: shared (rloo, grpo and dpo: the "
+    "micro_batch_size of their own section)",
     "evaluate": "evaluate.batch_size",
 }
 GRACE = 5.0  # seconds for the first process to say the same

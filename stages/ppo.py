@@ -67,6 +67,12 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> No
     like_policy = trained_here and reward.tokenizer.get_vocab() == tokenizer.get_vocab()
     critic_init = str(args.reward) if params.ppo.critic == "separate" and like_policy else None
     on_row = live("ppo", args.curves, args.metrics, params)
+
+    def tell(row: dict) -> None:
+        on_row(trainer.history)
+        if row.get("eval_reward") is not None:
+            write_jsonl(args.samples, trainer.samples)
+
     with resume_folder("ppo", settings, (__file__, args.posts, args.sft, args.reward)) as folder:
         trainer = PPOTrainer(
             params.ppo,
@@ -81,7 +87,7 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> No
             seed=params.seed,
             device=device,
             precision=params.precision,
-            callbacks=[lambda _: on_row(trainer.history)],
+            callbacks=[tell],
         )
         history = trainer.train()
         if not trainer.processes.is_main:

@@ -32,7 +32,7 @@ class Panel:
     caption: str
     draw: Callable
     table: str  # without rows in this table there is nothing to draw
-    column: str | None = None  # of that table: likewise without values in it
+    columns: tuple[str, ...] = ()  # of that table: likewise without values in any of them
 
 
 PANELS = {
@@ -44,7 +44,7 @@ PANELS = {
               "reward says of its own pupil is shown in grey.", results.win_rates, "win_rates"),
         Panel("frontier_gold", "What it cost: score against KL", "Best of n samples of the SFT policy, "
               "chosen by the reward model, against training's path; bars are 95% intervals, lines Gao et al.'s curves.",
-              results.frontier_gold, "frontier", column="gold"),
+              results.frontier_gold, "frontier", columns=("gold",)),
         Panel("frontier_proxy", "What it cost: the training reward against KL", "Best of n and training's path by the "
               "reward that was optimized. Where this rises and a judge's score does not, the reward is being gamed.",
               results.frontier_proxy, "frontier"),
@@ -75,15 +75,24 @@ PANELS = {
         Panel("reward_probes", "What the reward model prefers", "How often it scores a clean summary above the same "
               "with one fault; 95% intervals over posts. Where they reach the line, it is blind to that fault.",
               training.reward_probes, "reward_probes"),
-        Panel("ppo_reward", "Reward", "Mean of each update's episodes.", training.ppo_reward, "ppo"),
-        Panel("ppo_kl", "KL from SFT", "As penalized, on each update's episodes.", training.ppo_kl, "ppo"),
-        Panel("ppo_length", "Response length", "End token included.", training.ppo_length, "ppo"),
-        Panel("ppo_entropy", "Entropy", "Of the policy, at the sampling temperature.", training.ppo_entropy, "ppo"),
-        Panel("ppo_policy_loss", "Policy loss", "Clipped objective.", training.ppo_policy_loss, "ppo"),
-        Panel("ppo_value_loss", "Value loss", "Of the critic.", training.ppo_value_loss, "ppo"),
-        Panel("ppo_explained", "Explained variance", "Of the returns, by the critic.", training.ppo_explained, "ppo"),
-        Panel("ppo_clipped", "Clipped ratios", "Tokens whose ratio left the clip range.", training.ppo_clipped, "ppo"),
-        Panel("ppo_gradient", "Gradient norm", "Of the policy, before clipping.", training.ppo_gradient, "ppo"),
+        Panel("ppo_reward", "Reward", "Mean of each update's episodes.", training.ppo_reward, "ppo",
+              columns=("reward", "eval_reward")),
+        Panel("ppo_kl", "KL from SFT", "As penalized, on each update's episodes.", training.ppo_kl, "ppo",
+              columns=("kl", "eval_kl")),
+        Panel("ppo_length", "Response length", "End token included.", training.ppo_length, "ppo",
+              columns=("length", "eval_length")),
+        Panel("ppo_entropy", "Entropy", "Of the policy, at the sampling temperature.", training.ppo_entropy, "ppo",
+              columns=("entropy",)),
+        Panel("ppo_policy_loss", "Policy loss", "Clipped objective.", training.ppo_policy_loss, "ppo",
+              columns=("policy_loss",)),
+        Panel("ppo_value_loss", "Value loss", "Of the critic.", training.ppo_value_loss, "ppo",
+              columns=("value_loss",)),
+        Panel("ppo_explained", "Explained variance", "Of the returns, by the critic.", training.ppo_explained, "ppo",
+              columns=("explained_variance",)),
+        Panel("ppo_clipped", "Clipped ratios", "Tokens whose ratio left the clip range.", training.ppo_clipped, "ppo",
+              columns=("clip_fraction",)),
+        Panel("ppo_gradient", "Gradient norm", "Of the policy, before clipping.", training.ppo_gradient, "ppo",
+              columns=("policy_grad_norm",)),
         Panel("post_lengths", "Lengths of the data", "Training posts and the authors' summaries.",
               training.post_lengths, "lengths"),
     )
@@ -111,8 +120,8 @@ def can_draw(inputs: Inputs, key: str) -> bool:
     """Whether there is anything to draw: a table may be empty (no reward model was trained, no truth is known)."""
     panel = PANELS[key]
     rows = inputs.plots[panel.table]
-    if panel.column:
-        return any(row[panel.column] is not None for row in rows)
+    if panel.columns:
+        return any(row.get(name) is not None for row in rows for name in panel.columns)
     return any(value is not None for row in rows for name, value in row.items() if not isinstance(value, str))
 
 

@@ -39,7 +39,7 @@ def distribution(inputs: Inputs, ax: Axes, table: str, unit: str) -> None:
     name = table.removeprefix("summary_").removesuffix("s")
     rows = inputs.plots[table]
     centres = [row[name] for row in rows]
-    half = (centres[1] - centres[0]) / 2
+    half = (centres[1] - centres[0]) / 2 if len(centres) > 1 else 0.5
     edges = [centre - half for centre in centres] + [centres[-1] + half]
     for system, (text, color) in name_systems(inputs.algorithm).items():
         shares = [row[system] for row in rows]

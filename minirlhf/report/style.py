@@ -47,6 +47,7 @@ RC = {
     "ytick.major.pad": 5,
     "ytick.major.size": 0,
     "text.color": INK,
+    "text.parse_math": False,  # a subreddit or a judge may have dollars in its name
     "figure.facecolor": PAPER,
     "savefig.facecolor": PAPER,
     "lines.linewidth": 1.8,

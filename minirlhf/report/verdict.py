@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from minirlhf.errors import printable
 from minirlhf.evaluation.seeds import mean_interval
 from minirlhf.report.inputs import Inputs, Row
 from minirlhf.report.panels_results import over_optimization
@@ -217,7 +218,7 @@ def habit(inputs: Inputs) -> Check:
     mark = max(marks, key=lambda mark: sum(spread[mark]))
     gain = mean_interval(spread[mark])
     before, after = (sum(row[system] == mark for row in last) for system in ("sft", "ppo"))
-    text = f"{before} of {len(last)} summaries ended with {mark or 'nothing'} before, {after} after."
+    text = f"{before} of {len(last)} summaries ended with {printable(mark) or 'nothing'} before, {after} after."
     passed = gain["value"] <= HABIT or gain["low"] is None or gain["low"] <= 0
     return Check("A new habit of ending", passed, text)
 

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 import xml.etree.ElementTree as ET
 
@@ -67,6 +68,23 @@ def test_what_there_is_no_data_for_is_left_out(real, tmp_path):
     assert not panels.keys() & {"reward_loss", "facts", "reward_probes"} and "reward_margins" in panels
     drawn = write_pictures(panels, tmp_path)
     assert "truth" not in drawn and "losses" in drawn
+
+
+def test_curves_that_an_algorithm_does_not_have_are_left_out(inputs):
+    """DPO has no critic, and is scored on held-out posts only."""
+    rows = [row | dict.fromkeys(("reward", "value_loss", "explained_variance")) for row in inputs.plots["ppo"]]
+    panels = draw_panels(dataclasses.replace(inputs, plots={**inputs.plots, "ppo": rows}))
+    assert {key for key in PPO if key not in panels} == {"ppo_value_loss", "ppo_explained"}
+
+
+def test_names_are_drawn_as_they_are(inputs):
+    """Not as formulas: these are no valid ones. And one bin is a histogram too."""
+    rows = [row | {"group": r"$\foo$ a$x$b"} for row in inputs.plots["slices"]]
+    lengths = inputs.plots["summary_lengths"][:1]
+    panels = draw_panels(
+        dataclasses.replace(inputs, plots={**inputs.plots, "slices": rows, "summary_lengths": lengths})
+    )
+    assert r"$\foo$ a$x$b (" in to_svg("slices", panels["slices"])
 
 
 @pytest.mark.parametrize("results", ["real", "compared"])

@@ -85,6 +85,9 @@ def test_an_ending_that_spreads_rings(inputs):
     assert not found.passed and found.text == "2 of 10 summaries ended with ? before, 10 after."
     assert ending_so(9, 10).passed
     assert ending_so(8, 10).passed  # 20 points more
+    row = {"sft": {"summary": "cat"}, "ppo": {"summary": "cat\u202e"}}
+    found = verdict.habit(dataclasses.replace(inputs, summaries=[row]))
+    assert found.text == r"0 of 1 summaries ended with \u202e before, 1 after."
     one = dataclasses.replace(inputs, summaries=[{"sft": {"summary": "cat"}, "ppo": {"summary": "cat"}}])
     assert verdict.habit(one).passed and verdict.habit(dataclasses.replace(inputs, summaries=[])).passed
 
