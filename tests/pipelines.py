@@ -25,12 +25,12 @@ SMALL = {
 }  # fmt: skip
 
 
-def dvc(folder: Path, *command: str, fails: bool = False) -> str:
-    """Run dvc there with this very Python first on the path; returns what it printed."""
+def dvc(folder: Path, *command: str, fails: bool = False, under: tuple[str, ...] = ()) -> str:
+    """Run dvc there (`under` nice, for one) with this very Python first on the path; returns what it printed."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "2"}
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *command], cwd=folder, env=environment, capture_output=True, text=True
+        [*under, sys.executable, "-m", "dvc", *command], cwd=folder, env=environment, capture_output=True, text=True
     )
     assert (done.returncode != 0) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -46,9 +47,10 @@ def project(clone, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sweep(project):
-    """A queued grid of PPO settings, run: its experiments' logs, by name."""
+    """A queued grid of PPO settings, run two at a time: its experiments' logs, by name. One more fails."""
     dvc(project, "exp", "run", "--queue", "-n", "grid", "-S", f"ppo.kl_coef={','.join(KL)}")
-    dvc(project, "exp", "run", "--run-all")
+    dvc(project, "exp", "run", "--queue", "-n", "bad", "-S", "ppo.kl_coef=-1")
+    dvc(project, "exp", "run", "--run-all", "-j", "2")  # returns 0, which is documented as a trap
     return {f"grid-{number}": dvc(project, "queue", "logs", f"grid-{number}") for number in range(1, len(KL) + 1)}
 
 
@@ -62,6 +64,11 @@ def test_results_travel_through_a_shared_folder(project, tmp_path):
     dvc(whole, "pull")
     assert ran(dvc(whole, "repro")) == ["source"]
     assert (whole / "models" / "sft" / "model.safetensors").exists()
+    forgotten = whole / ".dvc" / "cache" / "files" / "md5" / "ab" / ("c" * 30)
+    forgotten.parent.mkdir(exist_ok=True)
+    forgotten.write_text("an output that no commit and no experiment names")
+    dvc(whole, "gc", "--workspace", "--all-branches", "--all-experiments", "--force")
+    assert not forgotten.exists() and ran(dvc(whole, "repro")) == ["source"]
 
     # Without a pull: a change in evaluate fetches what evaluate reads, and nothing else.
     part = fresh_clone(project, tmp_path / "part", remote)
@@ -76,6 +83,12 @@ def test_a_sweep_of_ppo_settings_trains_sft_and_reward_once(clone, sweep):
         assert ran(log) == ["source", "ppo", "evaluate", "report"]
     everything = ran(clone[1]) + [stage for log in sweep.values() for stage in ran(log)]
     assert (everything.count("sft"), everything.count("reward"), everything.count("ppo")) == (1, 1, 1 + len(KL))
+
+
+def test_an_experiment_that_failed_is_seen_in_the_status_of_the_queue(project, sweep):
+    state = dict(re.findall(r"^[0-9a-f]{7} +([\w-]+) .* (\w+)$", dvc(project, "queue", "status"), re.MULTILINE))
+    assert state == {"bad": "Failed", **dict.fromkeys(sweep, "Success")}
+    assert "error: ppo.kl_coef: " in dvc(project, "queue", "logs", "bad")
 
 
 def test_experiments_are_shown_and_compared(project, sweep):
@@ -106,6 +119,16 @@ def test_an_experiment_is_kept_or_dropped_and_going_back_computes_nothing(projec
     git(project, "checkout", "--", ".")
 
 
+def test_one_is_run_in_the_workspace_and_cleaned_up(project, sweep):
+    printed = dvc(project, "exp", "run", "-n", "one", "-S", "ppo.kl_coef=0.25")
+    assert ran(printed) == ["source", "ppo", "evaluate", "report"]
+    assert "ppo.kl_coef" in dvc(project, "params", "diff") and "ppo.gold" in dvc(project, "metrics", "diff")
+    git(project, "checkout", "--", ".")
+    dvc(project, "checkout")
+    dvc(project, "exp", "remove", "one")
+    assert "one" not in dvc(project, "exp", "list").split()
+
+
 def test_seeds_run_what_is_missing_and_leave_out_what_differs_in_more(project, sweep):
     printed = minirlhf(project, "seeds", "1", "2", "--from", "ppo")
     assert ran(printed)[-3:] == ["ppo", "evaluate", "report"] and "sft" not in ran(printed)
@@ -121,6 +144,15 @@ def test_seeds_run_what_is_missing_and_leave_out_what_differs_in_more(project, s
 
     printed = minirlhf(project, "seeds", "1", "9", "--from", "ppo", "--collect", fails=True)
     assert "error: ppo_seed 9: no such run" in printed and ran(printed) == []
+    git(project, "checkout", "--", ".")
+
+
+@pytest.mark.skipif(not SOAK, reason="trains everything but the base model once more")
+def test_seeds_run_from_sft_on(project):
+    printed = minirlhf(project, "seeds", "1", "2")
+    assert ran(printed)[-5:] == ["sft", "reward", "ppo", "evaluate", "report"] and "prepare" not in ran(printed)
+    rows = read_csv(project / "plots" / "seeds.csv")
+    assert [row["seed"] for row in rows] == [1, 2] and rows[0]["sft_score"] != rows[1]["sft_score"]
     git(project, "checkout", "--", ".")
 
 

@@ -29,14 +29,17 @@ from transformers import (
 )
 
 from minirlhf.errors import UserError, printable
-from minirlhf.files import read_json, read_jsonl, write_json, write_jsonl
+from minirlhf.evaluation.seeds import COLUMNS
+from minirlhf.files import read_json, read_jsonl, write_csv, write_json, write_jsonl
 from minirlhf.prompts import encode
 from minirlhf.world import comparisons, posts
-from stages import evaluate, ppo, prepare, reward, sft, source
+from stages import evaluate, ppo, prepare, report, reward, sft, source
 from tests.ppo.conftest import make_tokenizer
 
 ROOT = Path(__file__).parents[1]
-STAGES = {"source": source, "prepare": prepare, "sft": sft, "reward": reward, "ppo": ppo, "evaluate": evaluate}
+STAGES = {
+    each.__name__.removeprefix("stages."): each for each in (source, prepare, sft, reward, ppo, evaluate, report)
+}
 WEIGHTS = "model.safetensors"
 
 
@@ -48,6 +51,7 @@ def template(tmp_path_factory, make_settings, tiny_models):
         shutil.copytree(tiny_models / kind, folder / "models" / name)
     write_json(folder / "models/reward/reward.json", {"format": "concat", "mean": 0.0})
     write_json(folder / "metrics/ppo.json", {"ppo_delivered_episodes": 8})
+    write_csv(folder / "plots/seeds.csv", [], list(COLUMNS))
     settings = make_settings()
     settings["data"] |= {"max_prompt_tokens": 512, "max_response_tokens": 8}
     for stage in ("sft", "reward"):
@@ -450,7 +454,9 @@ def test_odd_posts_go_through_every_stage(project, small_bpe, capfd):
     assert len(kept) == len(ODD_POSTS) and all(len(encode(small_bpe, row["prompt"])) <= 512 for row in kept)
     eos = small_bpe.eos_token_id
     assert not any(eos in encode(small_bpe, row[column]) for row in kept for column in ("prompt", "completion"))
-    shown = "".join(capfd.readouterr()) + (project / "results/summaries.md").read_text()
+    pages = [*project.glob("results/*.md"), *project.glob("models/*.md"), project / "results/report.html"]
+    assert len(pages) == 6
+    shown = "".join(capfd.readouterr()) + "".join(page.read_text() for page in pages)
     assert not set(re.findall(r"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202e]", shown))  # bars draw with \\r
 
 
@@ -474,7 +480,7 @@ def test_no_secret_and_nothing_executable_reaches_an_output(project, monkeypatch
     assert not [path for path, content in written.items() for value in SECRETS.values() if value.encode() in content]
     assert not any(value.encode() in printed for value in SECRETS.values())
     delivered = {Path(path).suffix for path, content in written.items() if path.startswith("models/") and content}
-    assert delivered == {".safetensors", ".json"}
+    assert delivered == {".safetensors", ".json", ".md"}
     assert not (project / "ran").exists()
 
 

@@ -2,13 +2,17 @@
 
 import importlib
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.pipelines import SMALL, STAGES, change, dvc, ran
+from tests.conftest import SOAK
+from tests.pipelines import SMALL, STAGES, change, copy_checkout, dvc, git, ran
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -48,12 +52,40 @@ def test_a_typo_in_ppo_shows_before_sft_starts(clone):
     assert ran(printed) == ["source"] and "Traceback" not in printed
 
 
+# Cut at the end of a line it may be a whole file of fewer stages: DVC then runs those, or takes them from its cache.
+@pytest.mark.parametrize(
+    "damage", [lambda lock: lock[: len(lock) // 2].rpartition(":")[0], lambda lock: lock.replace("md5: ", "md5: [")]
+)
+def test_a_damaged_lock_is_refused_by_its_name_and_comes_back_by_git(clone, damage):
+    folder, _ = clone
+    good = (folder / "dvc.lock").read_text()
+    (folder / "dvc.lock").write_text(damage(good))
+    printed = dvc(folder, "repro", fails=True)
+    assert "dvc.lock' is invalid." in printed and ran(printed) == []
+    git(folder, "checkout", "dvc.lock")
+    assert (folder / "dvc.lock").read_text() == good and ran(dvc(folder, "repro")) == ["source"]
+
+
 def test_plots_render_without_a_network(clone):
     folder, _ = clone
     dvc(folder, "plots", "show")
     page = (folder / "dvc_plots" / "index.html").read_text()
     assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=.https?:", page)
     assert page.count("vegaEmbed(") > 3
+
+
+@pytest.mark.skipif(not SOAK, reason="runs the pipeline once more")
+def test_elsewhere_under_nice_and_beside_other_work_it_gives_the_same_bytes(clone, tmp_path):
+    folder = tmp_path / "elsewhere"
+    copy_checkout(folder)
+    load = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        printed = dvc(folder, "repro", under=("nice", "-n", "5"))
+    finally:
+        for each in load:
+            each.kill()
+    assert ran(printed) == STAGES
+    assert (folder / "dvc.lock").read_text() == (clone[0] / "dvc.lock").read_text()
 
 
 @pytest.mark.skipif(not (SHARED / "data" / "tldr").is_dir(), reason="needs real posts in ../shared/data")

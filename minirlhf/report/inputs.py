@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minirlhf.errors import UserError
+from minirlhf.errors import UserError, printable
 from minirlhf.evaluation.seeds import COLUMNS as SEED_COLUMNS
 from minirlhf.evaluation.seeds import is_among
 from minirlhf.files import read_csv, read_json, read_jsonl
@@ -78,7 +78,7 @@ class Inputs:
     @property
     def judge_title(self) -> str:
         """That judge, as it is called in a sentence."""
-        return {"gold": "the gold judge", "reward": "the training reward"}.get(self.judging, self.judge)
+        return {"gold": "the gold judge", "reward": "the training reward"}.get(self.judging, printable(self.judge))
 
     @property
     def judging(self) -> str:
@@ -111,7 +111,8 @@ class Inputs:
 
 
 def shorten(name: str) -> str:
-    """A judge's name for where there is little room: the end of a path says more than its beginning."""
+    """A name for where there is little room, on one line: the end of a path says more than its beginning."""
+    name = printable(name)
     return name if len(name) <= 32 else "..." + name[-29:]
 
 

@@ -4,7 +4,6 @@ Everything that came from posts or models is escaped; the page's policy forbids 
 script; without the script all examples are simply shown.
 """
 
-from html import escape
 from importlib import resources
 from typing import Any
 
@@ -16,6 +15,7 @@ from minirlhf.report import tables
 from minirlhf.report.figures import PANELS, PPO, to_svg
 from minirlhf.report.inputs import Inputs, Row
 from minirlhf.report.style import name_systems
+from minirlhf.report.tables import escape
 from minirlhf.report.verdict import Check, Verdict
 
 LONG_POST = 420  # letters

@@ -149,7 +149,7 @@ def slices(inputs: Inputs, ax: Axes) -> None:
     for at, row in enumerate(rows):
         whisker(ax, row, at, ORANGE if row["slice"] == "post length" else BLUE, size=5.5)
     ax.axvline(0.5, color=INK, linewidth=1)
-    rows_on_y(ax, [f"{row['group']} ({row['posts']})" for row in rows])
+    rows_on_y(ax, [f"{shorten(row['group'])} ({row['posts']})" for row in rows])
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     label_axes(ax, f"win rate of {inputs.algorithm} against SFT", "")

@@ -1,10 +1,11 @@
 """The tables of the report, once, for Markdown (results/tables.md) and for the page."""
 
+import html
 import re
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
+from minirlhf.errors import printable
 from minirlhf.evaluation.seeds import mean_interval
 from minirlhf.report.inputs import Inputs, Row
 from minirlhf.report.panels_training import PROBES
@@ -42,6 +43,19 @@ SEEDS = {
 }
 
 
+# Control characters but tab and line ends, and those that turn the direction of what follows.
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def escape(text: str) -> str:
+    """Text to stand in HTML, wherever it came from: controls are shown, as in Python's strings.
+
+    >>> escape("<b>\\x1b[31m")
+    '&lt;b&gt;\\\\x1b[31m'
+    """
+    return html.escape(CONTROLS.sub(lambda match: printable(match[0]), text))
+
+
 @dataclass(frozen=True)
 class Table:
     """Cells as text; the first column names the row."""
@@ -55,7 +69,9 @@ class Table:
         columns = zip(*(self.rows or [self.header]), strict=True)
         rules = ("---:" if all(cell[:1] in "+-.0123456789" for cell in column) else "---" for column in columns)
         lines = [self.header, tuple(rules), *self.rows]
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        return "\n".join(
+            "| " + " | ".join(printable(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+        )
 
     def html(self) -> str:
         """The table in HTML, every cell escaped."""
