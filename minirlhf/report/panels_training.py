@@ -50,7 +50,7 @@ def losses(inputs: Inputs, ax: Axes, table: str, unit: str) -> None:
         if x:
             ax.plot(x, y, color=color, marker="o" if name == "eval_loss" else None, markersize=4)
             label_end(ax, x, y, text, color, shift)
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.05 * ax.get_ylim()[1])
     label_axes(ax, "optimizer step", unit)
 
 
