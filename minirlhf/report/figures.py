@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.ticker import AutoLocator
 
 from minirlhf.report import panels_results as results
 from minirlhf.report import panels_training as training
@@ -20,6 +21,7 @@ from minirlhf.report.style import PAPER, RC, VARIABLES
 DPI = 150
 PANEL = (4.3, 3.0)  # inches, without the title; at 96 points an inch a phone's width
 TITLE = 0.3  # inches above a panel, in PNG files
+TICKS = 7  # steps from tick to tick, at most
 GAP = 0.1  # inches around each panel of a PNG file
 
 
@@ -137,6 +139,10 @@ def draw_panels(inputs: Inputs) -> dict[str, Figure]:
             figure.get_layout_engine().set(pad=0.4, rect=(0, 0, 1, PANEL[1] / height))  # pad: font sizes
             ax = figure.add_subplot()
             panel.draw(inputs, ax)
+            for axis in (ax.xaxis, ax.yaxis):
+                if isinstance(axis.get_major_locator(), AutoLocator):
+                    # Else the number of ticks follows the room that is left, and that room the ticks' labels.
+                    axis.get_major_locator().set_params(nbins=TICKS)
             # Once, and no more: an engine left in place has everything drawn twice.
             figure.get_layout_engine().execute(figure)
             figure.set_layout_engine(None)
