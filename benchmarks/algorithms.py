@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from minirlhf.files import read_json, write_json
-from minirlhf.params import load_params
+from minirlhf.runtime.files import read_json, write_json
+from minirlhf.settings.params import load_params
 
 ROOT = Path(__file__).resolve().parents[1]
 ALGORITHMS = ("ppo", "rloo", "grpo", "dpo")

@@ -111,8 +111,9 @@ def plan(work: Work, args: argparse.Namespace) -> dict[str, tuple[float, float]]
     """Peak GB and seconds of each phase, as `minirlhf plan` expects them."""
     import torch
 
-    from minirlhf.params import load_params
-    from minirlhf.plan import Data, Plan, changed_params
+    from minirlhf.commands.plan_memory import Plan, changed_params
+    from minirlhf.commands.plan_sizes import Data
+    from minirlhf.settings.params import load_params
 
     torch.set_num_threads(args.threads)
     lengths = sorted(map(len, make_prompts(work, work.episodes)))

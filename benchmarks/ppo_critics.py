@@ -15,8 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from minirlhf.files import read_jsonl
-from minirlhf.params import load_params
+from minirlhf.hub.configs import load_tokenizer
+from minirlhf.runtime.files import read_jsonl
+from minirlhf.settings.params import load_params
 
 # A value head alone learns at the rate of params.yaml (3e-3), which is too high for a whole network: a separate critic
 # learns at that of SFT and of the reward model, which are networks of the same size.
@@ -38,7 +39,6 @@ def main() -> None:
 
     import torch
 
-    from minirlhf import models
     from minirlhf.ppo import PPOTrainer
     from minirlhf.rewards.model import RewardModel
 
@@ -59,7 +59,7 @@ def main() -> None:
             trainer = PPOTrainer(
                 type(params.ppo)(**(params.ppo.model_dump() | changes | kind)),
                 policy="models/sft",
-                tokenizer=models.load_tokenizer("models/sft"),
+                tokenizer=load_tokenizer("models/sft"),
                 reward=RewardModel.load("models/reward"),
                 prompts=prompts,
                 critic_init=critic_init,

@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from minirlhf.files import read_jsonl
-from minirlhf.stage import quiet
+from minirlhf.runtime.files import read_jsonl
+from minirlhf.runtime.stage import quiet
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 LONGEST = 512

@@ -1,4 +1,4 @@
-from minirlhf.cli import main
+from minirlhf.commands.cli import main
 
 if __name__ == "__main__":
     main()

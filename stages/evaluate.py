@@ -15,9 +15,9 @@ if __name__ == "__main__":  # this folder is on the path then, and `import evalu
     sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.files import read_jsonl, read_object, replace_file, write_csv, write_json, write_jsonl
-from minirlhf.params import load_params
-from minirlhf.stage import run, set_up
+from minirlhf.runtime.files import read_jsonl, read_object, replace_file, write_csv, write_json, write_jsonl
+from minirlhf.runtime.stage import run, set_up
+from minirlhf.settings.params import load_params
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     posts = read_jsonl(args.posts / "test.jsonl", ("prompt", "completion"))
     episodes = read_object(args.ppo_metrics, ("ppo_delivered_episodes",))["ppo_delivered_episodes"]
 
-    set_up(params)
+    set_up(params.seed, params.threads)
     from minirlhf.evaluation.evaluator import evaluate
     from minirlhf.evaluation.tables import COLUMNS
 

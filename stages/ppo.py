@@ -12,12 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.errors import printable
-from minirlhf.files import read_jsonl, replace_folder, write_csv, write_json, write_jsonl
-from minirlhf.params import Params, load_params
-from minirlhf.resume import resume_folder
-from minirlhf.stage import run, set_up
-from minirlhf.watch import live
+from minirlhf.runtime.errors import printable
+from minirlhf.runtime.files import read_jsonl, replace_folder, write_csv, write_json, write_jsonl
+from minirlhf.runtime.resume import resume_folder
+from minirlhf.runtime.stage import run, set_up
+from minirlhf.settings.params import Params, load_params
+from minirlhf.training.live import live
 
 SUMMARY = ("reward", "kl", "length", "entropy", "ended")  # at the end, in metrics/ppo.json
 
@@ -42,12 +42,12 @@ def main(argv: list[str] | None = None) -> None:
         params = params.model_copy(update={"seed": params.ppo_seed})
     prompts = {split: [row["prompt"] for row in rows] for split, rows in posts.items()}
 
-    set_up(params)
-    from minirlhf import models
-    from minirlhf.ppo.processes import Processes
+    set_up(params.seed, params.threads)
     from minirlhf.rewards.model import RewardModel
+    from minirlhf.runtime.device import choose_device
+    from minirlhf.runtime.processes import Processes
 
-    device = models.choose_device(params.device)
+    device = choose_device(params.device)
     Processes(device).announce(params.algorithm, params.launch)  # from here on each has its own GPU
     reward = RewardModel.load(args.reward, device=device, precision=params.precision)
     by = align_by_ppo if params.algorithm == "ppo" else align_by_baseline
@@ -56,11 +56,12 @@ def main(argv: list[str] | None = None) -> None:
 
 def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> None:
     """Train and deliver by the project's PPO."""
-    from minirlhf import models
+    from minirlhf.hub.configs import load_tokenizer
+    from minirlhf.models.loading import load_policy
     from minirlhf.ppo.trainer import PPOTrainer
 
     settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "ppo"}) | {"device": device}
-    tokenizer = models.load_tokenizer(args.sft)
+    tokenizer = load_tokenizer(args.sft)
     # A separate critic begins as the reward model (Huang et al. 2024) where that was trained here and reads the tokens
     # of the policy, as one from the SFT model does. Else it begins as the SFT model.
     trained_here = (args.reward / "config.json").exists()
@@ -76,7 +77,7 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> No
     with resume_folder("ppo", settings, (__file__, args.posts, args.sft, args.reward)) as folder:
         trainer = PPOTrainer(
             params.ppo,
-            policy=models.load_policy(args.sft),
+            policy=load_policy(args.sft),
             tokenizer=tokenizer,
             reward=reward,
             prompts=prompts["train"],
@@ -103,13 +104,13 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> No
 
 def align_by_baseline(args, params: Params, prompts: dict, reward, device: str) -> None:
     """The same by RLOO, GRPO or DPO. They keep no snapshots, and never stop early."""
-    from minirlhf import models
     from minirlhf.baselines.align import align
+    from minirlhf.models.loading import save_model
 
     files = [folder / "train.jsonl" for folder in (args.comparisons, args.collected)]
     comparisons = [row for file in files if file.exists() for row in read_jsonl(file)]  # none may have been collected
     found = align(args.sft, reward, prompts, comparisons, params, device)
-    models.save_model(args.output, found.policy, found.tokenizer)
+    save_model(args.output, found.policy, found.tokenizer)
     with replace_folder(args.snapshots):
         pass  # DVC expects the folder
     write(args, params.algorithm, found.history, found.samples, found.history[-1]["episodes"], None)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.errors import UserError
-from minirlhf.files import read_object, write_csv, write_json
-from minirlhf.params import Params, load_params
-from minirlhf.stage import quiet, run
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.files import read_object, write_csv, write_json
+from minirlhf.runtime.stage import quiet, run
+from minirlhf.settings.params import Params, load_params
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,10 +29,10 @@ def main(argv: list[str] | None = None) -> None:
     notes = {name: read_object(args.sources / f"{name}.json") for name in ("posts", "comparisons", "base")}
 
     quiet()
-    from minirlhf.data.locate import model_place
     from minirlhf.data.prepare import describe, length_histogram, prepare, summarize
     from minirlhf.data.sources import Source
-    from minirlhf.models import load_tokenizer
+    from minirlhf.hub.configs import load_tokenizer
+    from minirlhf.hub.locate import model_place
 
     check_positions(params, notes["base"].get("commit"))
     sources = [Source(what, params.data, notes[what]) for what in ("posts", "comparisons")]
@@ -50,8 +50,8 @@ def check_positions(params: Params, commit: str | None) -> None:
 
     Said here, before anything is trained. It changes nothing that is written, so DVC need not know these settings.
     """
-    from minirlhf.data.locate import model_place
-    from minirlhf.models import load_config
+    from minirlhf.hub.configs import load_config
+    from minirlhf.hub.locate import model_place
 
     config = load_config(model_place(params.model.base), commit, params.model.random_weights)
     positions = getattr(config, "max_position_embeddings", None)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.files import read_json, replace_file, replace_folder
-from minirlhf.params import load_params
-from minirlhf.stage import run
+from minirlhf.runtime.files import read_json, replace_file, replace_folder
+from minirlhf.runtime.stage import run
+from minirlhf.settings.params import load_params
 
 SOURCES = ("posts", "comparisons", "base", "reward")
 PACKAGES = ("torch", "transformers", "trl", "datasets", "evaluate", "rouge-score", "numpy")
@@ -33,11 +33,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = load_params(args.params)
 
-    from minirlhf.report import cards, figures, page, tables, verdict
+    from minirlhf.report import alarms, cards, figures, page, tables, verdict
     from minirlhf.report.inputs import read_inputs
 
     inputs = read_inputs(args.metrics, args.plots, args.summaries)
-    found, checks = verdict.give_verdict(inputs), verdict.run_checks(inputs)
+    found, checks = verdict.give_verdict(inputs), alarms.run_checks(inputs)
     settings, versions = params.model_dump(mode="json", exclude={"resume_minutes", "tensorboard"}), installed()
     sources = {name: read_json(args.sources / f"{name}.json") for name in SOURCES}
     panels = figures.draw_panels(inputs)

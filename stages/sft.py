@@ -10,13 +10,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.data.locate import model_place
-from minirlhf.files import read_jsonl, read_object, write_csv, write_json
-from minirlhf.launch import accumulation_steps
-from minirlhf.params import load_params
-from minirlhf.resume import resume_folder
-from minirlhf.stage import run, set_up
-from minirlhf.watch import live
+from minirlhf.hub.locate import model_place
+from minirlhf.runtime.files import read_jsonl, read_object, write_csv, write_json
+from minirlhf.runtime.resume import resume_folder
+from minirlhf.runtime.stage import run, set_up
+from minirlhf.settings.params import load_params
+from minirlhf.settings.training import accumulation_steps
+from minirlhf.training.live import live
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,22 +33,25 @@ def main(argv: list[str] | None = None) -> None:
     columns = ("prompt", "completion")
     train, validation = (read_jsonl(args.posts / f"{split}.jsonl", columns) for split in ("train", "validation"))
 
-    set_up(params)
-    from minirlhf import models, sft
-    from minirlhf.causal_lm import TrunkAndHead, check_fits
-    from minirlhf.ppo.processes import Processes
-    from minirlhf.training import last_logged
+    set_up(params.seed, params.threads)
+    from minirlhf.hub.configs import load_tokenizer
+    from minirlhf.models.loading import check_vocabulary, load_policy, random_policy, save_model
+    from minirlhf.models.trunk import TrunkAndHead, check_fits
+    from minirlhf.runtime.device import choose_device
+    from minirlhf.runtime.processes import Processes
+    from minirlhf.training import sft
+    from minirlhf.training.loop import last_logged
 
-    device = models.choose_device(params.device)
+    device = choose_device(params.device)
     processes = Processes(device)
     processes.announce("sft", params.launch)
     base, revision = model_place(params.model.base), read_object(args.sources / "base.json").get("commit")
-    tokenizer = models.load_tokenizer(base, revision)
+    tokenizer = load_tokenizer(base, revision)
     if params.model.random_weights is None:
-        policy = models.load_policy(base, revision)
+        policy = load_policy(base, revision)
     else:
-        policy = models.random_policy(base, revision, params.model.random_weights, params.seed)
-    models.check_vocabulary(policy, tokenizer, params.model.base)
+        policy = random_policy(base, revision, params.model.random_weights, params.seed)
+    check_vocabulary(policy, tokenizer, params.model.base)
     check_fits(TrunkAndHead(policy), params.data.max_prompt_tokens, params.data.max_response_tokens)
     settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "model", "sft"})
     settings |= {"device": device, "revision": revision}
@@ -64,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         }
         write_csv(args.curves, history)
         write_json(args.metrics, summary)
-        models.save_model(args.output, policy, tokenizer)
+        save_model(args.output, policy, tokenizer)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.data.fingerprint import fingerprint
-from minirlhf.files import write_json
-from minirlhf.params import Params, load_params
-from minirlhf.stage import run
+from minirlhf.hub.fingerprint import fingerprint
+from minirlhf.runtime.files import write_json
+from minirlhf.runtime.stage import run
+from minirlhf.settings.params import Params, load_params
 
 
 def main(argv: list[str] | None = None) -> None:

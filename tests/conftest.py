@@ -52,14 +52,12 @@ SETTINGS = {
     },
     "model": {"base": "models/base", "revision": None, "random_weights": None},
     "sft": TRAIN,
+    "collect": {"candidates": 0, "posts": 10, "temperature": 1.0},
     "reward": {
         "base": None,
         "pretrained": None,
         "revision": None,
         "format": "concat",
-        "candidates": 0,
-        "candidate_posts": 10,
-        "candidate_temperature": 1.0,
         **TRAIN,
     },
     "algorithm": "ppo",
@@ -112,7 +110,7 @@ def real_posts():
 @pytest.fixture(scope="session")
 def make_settings():
     """A function that makes small settings of a whole run, as in params.yaml."""
-    from minirlhf.params import PPOConfig
+    from minirlhf.settings.params import PPOConfig
 
     return lambda: {**copy.deepcopy(SETTINGS), "ppo": PPOConfig().model_dump(mode="json")}
 

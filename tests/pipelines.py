@@ -10,15 +10,15 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from minirlhf.evaluation.seeds import COLUMNS, aggregate
-from minirlhf.files import write_csv, write_json
+from minirlhf.runtime.files import write_csv, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ["source", "prepare", "sft", "reward", "ppo", "evaluate", "report"]
+STAGES = ["source", "prepare", "sft", "collect", "reward", "ppo", "evaluate", "report"]
 SMALL = {
     "data": {"max_posts": 64, "max_comparisons": 32, "max_validation": 8, "max_test": 24},
     "sft": {"steps": 2, "batch_size": 8, "micro_batch_size": 4, "eval_every": 1, "log_every": 1},
-    "reward": {"steps": 2, "batch_size": 8, "micro_batch_size": 4, "eval_every": 1, "log_every": 1,
-               "candidate_posts": 8},
+    "reward": {"steps": 2, "batch_size": 8, "micro_batch_size": 4, "eval_every": 1, "log_every": 1},
+    "collect": {"posts": 8},
     "ppo": {"episodes": 16, "batch_size": 8, "minibatches": 1, "micro_batch_size": 8, "rollout_batch_size": 8,
             "eval_every": 1, "snapshot_every": 1},
     "evaluate": {"bootstrap": 50, "best_of_n": 2, "frontier_posts": 8},

@@ -11,7 +11,7 @@ import sys
 import pytest
 from ruamel.yaml import YAML
 
-from minirlhf.files import read_csv, read_json
+from minirlhf.runtime.files import read_csv, read_json
 from tests.conftest import SOAK
 from tests.pipelines import change, dvc, fresh_clone, git, ran, use_stand_ins
 

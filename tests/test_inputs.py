@@ -28,18 +28,16 @@ from transformers import (
     XLMWithLMHeadModel,
 )
 
-from minirlhf.errors import UserError, printable
 from minirlhf.evaluation.seeds import COLUMNS
-from minirlhf.files import read_json, read_jsonl, write_csv, write_json, write_jsonl
-from minirlhf.prompts import encode
+from minirlhf.runtime.errors import UserError, printable
+from minirlhf.runtime.files import read_json, read_jsonl, write_csv, write_json, write_jsonl
+from minirlhf.text.prompts import encode
 from minirlhf.world import comparisons, posts
 from stages import evaluate, ppo, prepare, report, reward, sft, source
 from tests.ppo.conftest import make_tokenizer
 
 ROOT = Path(__file__).parents[1]
-STAGES = {
-    each.__name__.removeprefix("stages."): each for each in (source, prepare, sft, reward, ppo, evaluate, report)
-}
+STAGES = {each.__name__.removeprefix("stages."): each for each in (source, prepare, sft, reward, ppo, evaluate, report)}
 WEIGHTS = "model.safetensors"
 
 
@@ -381,6 +379,8 @@ CASES = {
     "settings with NUL bytes": ("ppo", write("params.yaml", b"seed: 1\x00"), "params.yaml: not YAML"),
     "no settings": ("ppo", remove("params.yaml"), "params.yaml: cannot be read: No such file or directory"),
 }  # fmt: skip
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     """What stands in a folder; folders too, resume state apart."""
     return {

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from minirlhf.errors import UserError
-from minirlhf.files import write_json, write_jsonl
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.files import write_json, write_jsonl
 from minirlhf.world import comparisons, posts
 from stages import ppo, reward, sft
 from tests.conftest import SOAK
@@ -42,7 +42,7 @@ def prepared(tmp_path, make_settings, tiny_models, monkeypatch):
     settings["model"]["base"] = str(tiny_models / "sft")
     settings["data"] |= {"max_prompt_tokens": 512, "max_response_tokens": 8}
     settings["sft"] |= {"steps": 8, "eval_every": 4}
-    settings["reward"] |= {"steps": 12, "eval_every": 4, "candidates": 2, "candidate_posts": 3}
+    settings["reward"] |= {"steps": 12, "eval_every": 4}
     settings["ppo"] |= {"episodes": 96, "batch_size": 8, "max_new_tokens": 4, "snapshot_every": 4}
     for split in ("train", "validation", "test"):
         write_jsonl(tmp_path / f"data/prepared/posts/{split}.jsonl", posts(1, split, 8))
@@ -159,10 +159,10 @@ def test_a_killed_stage_goes_on_and_ends_with_the_same_bytes(prepared, tiny_mode
 LIGHT = """
 import time
 from pathlib import Path
-from minirlhf.files import replace_file
-from minirlhf.launch import rank
-from minirlhf.resume import goes_on, resume_folder, saved
-from minirlhf.stage import run
+from minirlhf.runtime.files import replace_file
+from minirlhf.runtime.launch import rank
+from minirlhf.runtime.resume import goes_on, resume_folder, saved
+from minirlhf.runtime.stage import run
 
 def main():
     while rank() > 0 and not Path("out").exists():  # the others only have to end with the first
@@ -297,7 +297,8 @@ def test_a_full_disk_for_the_outputs_keeps_what_was_learnt(prepared, mount, capf
 
 
 def test_a_read_only_disk_is_named(prepared, tiny_models, mount, monkeypatch):
-    from minirlhf.models import load_policy, load_tokenizer, save_model
+    from minirlhf.hub.configs import load_tokenizer
+    from minirlhf.models.loading import load_policy, save_model
 
     base = str(tiny_models / "sft")
     disk = mount("fixed", "-t", "tmpfs", "-o", "ro", "tmpfs")
@@ -313,8 +314,8 @@ def test_a_library_that_finds_the_disk_full_says_so_in_one_line(mount, tiny_mode
     import torch
     from safetensors.torch import save_file
 
-    from minirlhf.files import writing
-    from minirlhf.models import load_policy
+    from minirlhf.models.loading import load_policy
+    from minirlhf.runtime.files import writing
 
     disk, large = mount("full", "-t", "tmpfs", "-o", "size=16k", "tmpfs"), {"a": torch.ones(100_000)}
     with pytest.raises(UserError, match="cannot be written: (No space left on device|the disk is full)"), writing(disk):

@@ -10,20 +10,21 @@ import torch
 from torch import nn
 
 from minirlhf.baselines import dpo, online
-from minirlhf.causal_lm import TrunkAndHead, check_fits
-from minirlhf.errors import UserError
-from minirlhf.evaluation.systems import log_probabilities, sample
-from minirlhf.finite import FiniteCallback
-from minirlhf.launch import world_size
-from minirlhf.models import load_policy, load_tokenizer
-from minirlhf.prompts import encode_all
+from minirlhf.hub.configs import load_tokenizer
+from minirlhf.models.loading import load_policy
+from minirlhf.models.trunk import TrunkAndHead, check_fits
 from minirlhf.rewards.text import RewardFunction, call_reward
-from minirlhf.training import RunCallback, history, quieten
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.launch import world_size
+from minirlhf.sampling.summaries import log_probabilities, sample
+from minirlhf.text.prompts import encode_all
+from minirlhf.training.guards import FiniteCallback
+from minirlhf.training.loop import RunCallback, history, quieten
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from minirlhf.params import Params
+    from minirlhf.settings.params import Params
 
 Row = dict[str, Any]
 NEVER = math.inf  # minutes between resume points: baselines begin again after a kill

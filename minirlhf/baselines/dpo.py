@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 from trl import DPOConfig, DPOTrainer
 
-from minirlhf.prompts import encode
-from minirlhf.training import run_arguments
+from minirlhf.text.prompts import encode
+from minirlhf.training.loop import run_arguments
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from minirlhf.params import Params
+    from minirlhf.settings.params import Params
 
 # TRL's name of a figure -> its column in plots/ppo.csv. DPO samples nothing while it trains: no reward, KL or length.
 COLUMNS = {

@@ -2,9 +2,9 @@
 
 What is TRL's: groups, baselines, advantages, KL, losses, optimizer. What is not:
 
-- responses come from `minirlhf.generation`, from token ids as everywhere here. TRL would read `<|endoftext|>` inside a
+- responses come from `minirlhf.sampling`, from token ids as everywhere here. TRL would read `<|endoftext|>` inside a
   post as the end of text, and `transformers.generate` runs a prompt again for every response to it;
-- log-probabilities come from the trunk and head of `minirlhf.causal_lm`. TRL pads prompts on the left and leaves
+- log-probabilities come from the trunk and head of `minirlhf.models.trunk`. TRL pads prompts on the left and leaves
   positions to the model: GPT-2 then counts the padding too, and would learn on other probabilities than it sampled
   from. And on a CPU TRL takes the vocabulary head of every position of the prompt as well.
 """
@@ -16,18 +16,18 @@ import torch
 from torch import Tensor, nn
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from minirlhf.causal_lm import TrunkAndHead
-from minirlhf.generation import episode_seeds, generate
-from minirlhf.kernels import use_fast_kernels
-from minirlhf.ppo.model import token_logprobs
-from minirlhf.prompts import decode, encode_all
+from minirlhf.models.kernels import use_fast_kernels
+from minirlhf.models.logprobs import token_logprobs
+from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.rewards.text import RewardFunction, call_reward
-from minirlhf.training import run_arguments
+from minirlhf.sampling.generate import episode_seeds, generate
+from minirlhf.text.prompts import decode, encode_all
+from minirlhf.training.loop import run_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from minirlhf.params import Params
+    from minirlhf.settings.params import Params
 
 # TRL's name of a figure -> its column in plots/ppo.csv.
 COLUMNS = {

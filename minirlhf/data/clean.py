@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from minirlhf.data.rows import RawRow
-from minirlhf.files import is_unicode
-from minirlhf.prompts import build_completion, encode, encode_all, parse_prompt, truncate_prompt
+from minirlhf.runtime.files import is_unicode
+from minirlhf.text.prompts import build_completion, encode, encode_all, parse_prompt, truncate_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from minirlhf.data.clean import COMPARISONS, POSTS, Cleaner, Tally
 from minirlhf.data.rows import SPLITS
 from minirlhf.data.sources import Source
-from minirlhf.errors import UserError
-from minirlhf.files import replace_folder, write_jsonl
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.files import replace_folder, write_jsonl
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from minirlhf.params import DataParams
+    from minirlhf.settings.data import DataParams
 
 COLUMNS = {"posts": POSTS, "comparisons": COMPARISONS}
 BINS = 32  # of a histogram

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from minirlhf.errors import UserError
-from minirlhf.files import parse_json
-from minirlhf.prompts import Post, build_prompt
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.files import parse_json
+from minirlhf.text.prompts import Post, build_prompt
 
 RawRow = dict[str, Any] | str
 SPLITS = ("train", "validation", "test")

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from minirlhf.data.locate import EMBEDDED, hub_dataset, locate
 from minirlhf.data.rows import RawRow, find_split_files, read_rows
-from minirlhf.errors import UserError
-from minirlhf.hub import download
+from minirlhf.hub.locate import EMBEDDED, hub_dataset, locate
+from minirlhf.hub.repository import download
+from minirlhf.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from minirlhf.params import DataParams
+    from minirlhf.settings.data import DataParams
 
 What = Literal["posts", "comparisons"]
 # Where a hub data set has several parts, the one that is meant.

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from minirlhf.errors import UserError
+from minirlhf.runtime.errors import UserError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 ATTEMPTS = 7  # of one request; with FIRST_WAIT doubled each time a minute in all, the window of most rate limits

@@ -13,11 +13,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from minirlhf.errors import UserError
 from minirlhf.evaluation.chat import Answer, Chat
 from minirlhf.evaluation.pairwise import NotJudged
-from minirlhf.files import read_json, replace_file
-from minirlhf.progress import Progress
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.files import read_json, replace_file
+from minirlhf.runtime.progress import Progress
 
 AT_ONCE = 4  # requests in flight
 # The question is that of Rafailov et al. 2023 (arXiv 2305.18290), the concise one, with ties.

@@ -8,32 +8,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minirlhf.causal_lm import TrunkAndHead
 from minirlhf.evaluation import tables
-from minirlhf.evaluation.bootstrap import Bootstrap
 from minirlhf.evaluation.endpoint import Endpoint
 from minirlhf.evaluation.findings import PAIRS, POLICIES, Findings, Measured, put_together
 from minirlhf.evaluation.frontier import best_of_n, best_of_n_kl
 from minirlhf.evaluation.judges import judge_names, load_function
 from minirlhf.evaluation.measures import Measures, measure
 from minirlhf.evaluation.pairwise import PairwiseJudge, Verdicts, checked
-from minirlhf.evaluation.systems import (
-    FIRST_BEST_OF_N_EPISODE,
-    Summaries,
-    log_probabilities,
-    sample,
-    written,
-)
-from minirlhf.models import check_vocabulary, choose_device, load_policy, load_tokenizer
-from minirlhf.progress import Progress
-from minirlhf.prompts import encode_all
+from minirlhf.hub.configs import load_tokenizer
+from minirlhf.models.loading import check_vocabulary, load_policy
+from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.rewards.model import RewardModel
 from minirlhf.rewards.text import RewardFunction, call_reward
+from minirlhf.runtime.device import choose_device
+from minirlhf.runtime.progress import Progress
+from minirlhf.sampling.summaries import FIRST_BEST_OF_N_EPISODE, Summaries, log_probabilities, sample, written
+from minirlhf.statistics.bootstrap import Bootstrap
+from minirlhf.text.prompts import encode_all
 from minirlhf.world import judge as gold_judge
 from minirlhf.world.grammar import SLOTS
 
 if TYPE_CHECKING:
-    from minirlhf.params import Params
+    from minirlhf.settings.params import Params
 
 
 @dataclass

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from minirlhf.evaluation import results, tables
-from minirlhf.evaluation.bootstrap import Bootstrap, rounded
 from minirlhf.evaluation.examples import choose
 from minirlhf.evaluation.measures import Measures, gains, means, variety
 from minirlhf.evaluation.pairwise import Verdicts
-from minirlhf.evaluation.systems import Summaries
 from minirlhf.evaluation.winrate import wins_by_score
+from minirlhf.sampling.summaries import Summaries
+from minirlhf.statistics.bootstrap import Bootstrap, rounded
 
 PAIRS = (("ppo", "sft"), ("ppo", "reference"), ("sft", "reference"))
 POLICIES = ("sft", "ppo")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minirlhf.evaluation.bootstrap import Estimate
+from minirlhf.statistics.bootstrap import Estimate
 
 
 def best_of_n_kl(n: int) -> float:

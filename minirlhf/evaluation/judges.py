@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minirlhf.errors import UserError
+from minirlhf.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from minirlhf.params import JudgeParams
+    from minirlhf.settings.evaluation import JudgeParams
 
 TRAINING_REWARD = "training reward"
 

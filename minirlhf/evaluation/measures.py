@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from minirlhf.evaluation import text
-from minirlhf.evaluation.bootstrap import Bootstrap, Estimate
 from minirlhf.evaluation.rouge import MEASURES as ROUGE
 from minirlhf.evaluation.rouge import rouge
-from minirlhf.evaluation.systems import Summaries
-from minirlhf.prompts import parse_prompt
+from minirlhf.sampling.summaries import Summaries
+from minirlhf.statistics.bootstrap import Bootstrap, Estimate
+from minirlhf.text.prompts import parse_prompt
 
 Measures = dict[str, np.ndarray]  # name -> [B], one value a summary
 # The measures of every system, in the order in which they are written; gold and its parts follow where there are any.

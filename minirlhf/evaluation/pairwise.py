@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minirlhf.errors import UserError
-from minirlhf.evaluation.bootstrap import Bootstrap, Estimate
+from minirlhf.runtime.errors import UserError
+from minirlhf.statistics.bootstrap import Bootstrap, Estimate
 
 
 class NotJudged(NamedTuple):

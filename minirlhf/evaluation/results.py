@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minirlhf.errors import printable
-from minirlhf.evaluation.bootstrap import Bootstrap, Estimate, rounded
 from minirlhf.evaluation.measures import GOLD_PART, Measures
 from minirlhf.evaluation.pairwise import Verdicts, position_bias
 from minirlhf.evaluation.rouge import MEASURES as ROUGE
-from minirlhf.evaluation.systems import Summaries
 from minirlhf.evaluation.winrate import win_rates
+from minirlhf.runtime.errors import printable
+from minirlhf.sampling.summaries import Summaries
+from minirlhf.statistics.bootstrap import Bootstrap, Estimate, rounded
 
 HEADLINE = ("reward", *ROUGE, "length", "ended", "gold", "judge")
 HEADINGS = {

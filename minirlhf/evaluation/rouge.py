@@ -37,9 +37,7 @@ def metric_class() -> type:
                 description=self.__doc__,
                 citation="Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries",
                 inputs_description="predictions and references: lists of strings",
-                features=datasets.Features(
-                    {name: datasets.Value("string") for name in ("predictions", "references")}
-                ),
+                features=datasets.Features({name: datasets.Value("string") for name in ("predictions", "references")}),
             )
 
         def _compute(self, predictions: list[str], references: list[str]) -> dict[str, list[float]]:

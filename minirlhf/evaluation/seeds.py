@@ -4,19 +4,14 @@ The world, the data and the held-out posts are the same for all; what varies is 
 seeds an interval is the mean -+ t(n - 1) s / sqrt(n): exact for normal results, and wide where n is small.
 """
 
-import math
-import statistics
 from typing import Any
+
+from minirlhf.statistics.intervals import mean_interval
 
 # A row of plots/seeds.csv. A score is the mean score by the judge that decides: gold, evaluate.judge, or the reward.
 COLUMNS = (
     *("seed", "sft_score", "ppo_score", "gain", "sft_reward", "ppo_reward", "kl", "ppo_vs_sft", "ppo_vs_reference"),
     *("sft_rougeL", "ppo_rougeL", "sft_length", "ppo_length"),
-)
-# The 97.5% quantiles of Student's t at 1 to 30 degrees of freedom (NIST/SEMATECH e-Handbook, table 1.3.6.7.2).
-T975 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
-    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
 
 
@@ -36,31 +31,6 @@ def is_among(metrics: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
     """Whether a run with these metrics is one of the rows, whatever its seed."""
     mine = seed_row(0, metrics)
     return any(all(mine[name] == row[name] for name in COLUMNS[1:]) for row in rows)
-
-
-def t975(degrees: int) -> float:
-    """The 97.5% quantile of Student's t.
-
-    Beyond the table by its expansion around the normal quantile (Abramowitz and Stegun 26.7.5), right to 3 decimals.
-    """
-    if degrees <= len(T975):
-        return T975[degrees - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
-
-
-def mean_interval(values: list[float]) -> dict[str, float | None]:
-    """The mean over seeds with its 95% t interval; no interval (low and high None) for a single seed.
-
-    >>> mean_interval([1.0, 2.0, 3.0])  # s = 1: 2 -+ 4.303 / sqrt(3)
-    {'value': 2.0, 'low': -0.484338, 'high': 4.48434}
-    """
-    mean, low, high = statistics.fmean(values), None, None
-    if len(values) > 1:
-        half = t975(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-        low, high = mean - half, mean + half
-    rounded = (None if number is None else float(f"{number:.6g}") for number in (mean, low, high))
-    return dict(zip(("value", "low", "high"), rounded, strict=True))
 
 
 def aggregate(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minirlhf.evaluation.bootstrap import Bootstrap, Estimate, rounded
 from minirlhf.evaluation.measures import FACT, GOLD_PART, Measures
 from minirlhf.evaluation.rouge import MEASURES as ROUGE
 from minirlhf.evaluation.winrate import win_rates
+from minirlhf.statistics.bootstrap import Bootstrap, Estimate, rounded
 
 BINS = 30  # of a histogram
 LARGEST_SUBREDDITS = 8

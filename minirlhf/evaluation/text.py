@@ -37,8 +37,7 @@ def extractive_fragments(post: list[str], summary: list[str]) -> list[int]:
         longest = 0
         for start in places.get(summary[at], ()):
             run = 1
-            while at + run < len(summary) and start + run < len(post) and summary[at + run] == post[start +
-            run]:
+            while at + run < len(summary) and start + run < len(post) and summary[at + run] == post[start + run]:
                 run += 1
             longest = max(longest, run)
         if longest:

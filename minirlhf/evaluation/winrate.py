@@ -5,7 +5,7 @@ Posts without a verdict (NaN, from judges that may give none) are left out.
 
 import numpy as np
 
-from minirlhf.evaluation.bootstrap import Bootstrap, Estimate, interval
+from minirlhf.statistics.bootstrap import Bootstrap, Estimate, interval
 
 # The logistic regression of the length-controlled win rate has a normal prior with this precision on both
 # coefficients: nothing next to hundreds of posts, and a finite answer where one system wins them all.
@@ -22,18 +22,14 @@ def wins_by_score(scores: np.ndarray, other_scores: np.ndarray) -> np.ndarray:
     return (np.sign(np.asarray(scores, float) - np.asarray(other_scores, float)) + 1) / 2
 
 
-def win_rates(
-    wins: np.ndarray, length_difference: np.ndarray, bootstrap: Bootstrap
-) -> tuple[Estimate, Estimate]:
+def win_rates(wins: np.ndarray, length_difference: np.ndarray, bootstrap: Bootstrap) -> tuple[Estimate, Estimate]:
     """The plain win rate, and the length-controlled one, of wins [B] that may hold NaN."""
     judged = ~np.isnan(wins)
     matched = length_controlled_win_rate(wins[judged], length_difference[judged], bootstrap)
     return bootstrap.mean(wins[judged]), matched
 
 
-def length_controlled_win_rate(
-    wins: np.ndarray, length_difference: np.ndarray, bootstrap: Bootstrap
-) -> Estimate:
+def length_controlled_win_rate(wins: np.ndarray, length_difference: np.ndarray, bootstrap: Bootstrap) -> Estimate:
     """The win rate that is left when both summaries of a post are equally long.
 
     As in length-controlled AlpacaEval (Dubois et al. 2024, arXiv 2404.04475): a logistic regression

@@ -6,8 +6,8 @@
 from typing import TYPE_CHECKING
 
 # Names as themselves mark what the package offers; no __all__, which would hide the modules' own API pages.
-from minirlhf.ppo.config import LoRAConfig as LoRAConfig
-from minirlhf.ppo.config import PPOConfig as PPOConfig
+from minirlhf.settings.ppo import LoRAConfig as LoRAConfig
+from minirlhf.settings.ppo import PPOConfig as PPOConfig
 
 if TYPE_CHECKING:
     from minirlhf.ppo.trainer import PPOTrainer as PPOTrainer

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from minirlhf.ppo.config import PPOConfig
 from minirlhf.ppo.trajectory import Targets, Trajectory
+from minirlhf.settings.ppo import PPOConfig
 
 
 def kl_per_token(logprobs: Tensor, reference_logprobs: Tensor, estimator: Literal["k1", "k3"]) -> Tensor:

@@ -10,14 +10,15 @@ import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from minirlhf.causal_lm import TrunkAndHead
-from minirlhf.errors import UserError
-from minirlhf.files import read_json
-from minirlhf.kernels import use_fast_kernels
-from minirlhf.memory import BatchSize
-from minirlhf.models import check_vocabulary, load_config, load_policy, load_reward_model, read_tokenizer
-from minirlhf.ppo.config import LoRAConfig, PPOConfig
+from minirlhf.hub.configs import load_config, read_tokenizer
+from minirlhf.models.kernels import use_fast_kernels
+from minirlhf.models.loading import check_vocabulary, load_policy, load_reward_model
+from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.ppo.model import Models, ValueHead
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.files import read_json
+from minirlhf.runtime.memory import BatchSize
+from minirlhf.settings.ppo import LoRAConfig, PPOConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from minirlhf.errors import UserError, first_line
-from minirlhf.files import read_object, replace_folder
-from minirlhf.finite import first_bad
+from minirlhf.models.finite import first_bad
 from minirlhf.ppo.model import Models
+from minirlhf.runtime.errors import UserError, first_line
+from minirlhf.runtime.files import read_object, replace_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

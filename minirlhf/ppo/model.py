@@ -17,43 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minirlhf.causal_lm import TrunkAndHead, at_least_float32
-from minirlhf.memory import BatchSize
-
-# Logits alive at once: beyond this (256 MiB in fp32) they are made in pieces, and again in the backward pass.
-LOGITS_AT_ONCE = 2**26
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """Prompts with their responses, ready for a pass.
-
-    >>> batch = Sequences.pack([[1, 2], [3]], [[4], [5, 6]], "cpu")
-    >>> batch.input_ids.tolist()
-    [[1, 2], [3, 5]]
-    >>> batch.states.tolist(), batch.targets.tolist()
-    ([1, 2, 3], [4, 5, 6])
-    """
-
-    input_ids: Tensor  # [b, T], padded on the right with 0
-    states: Tensor  # [N] slots of the flattened [b * T] whose hidden state predicts a response token
-    targets: Tensor  # [N] those tokens, sequence by sequence
-
-    @staticmethod
-    def pack(prompt_ids: list[list[int]], response_ids: list[list[int]], device: torch.device | str) -> "Sequences":
-        inputs = [prompt + response[:-1] for prompt, response in zip(prompt_ids, response_ids, strict=True)]
-        width = max(len(ids) for ids in inputs)
-        states = [
-            row * width + len(prompt) - 1 + step
-            for row, (prompt, response) in enumerate(zip(prompt_ids, response_ids, strict=True))
-            for step in range(len(response))
-        ]
-        targets = [token for response in response_ids for token in response]
-        return Sequences(
-            input_ids=torch.tensor([ids + [0] * (width - len(ids)) for ids in inputs]).to(device),
-            states=torch.tensor(states).to(device),
-            targets=torch.tensor(targets).to(device),
-        )
+from minirlhf.models.logprobs import Sequences, select_states, token_logprobs
+from minirlhf.models.trunk import TrunkAndHead
+from minirlhf.runtime.memory import BatchSize
 
 
 class ValueHead(nn.Linear):
@@ -141,38 +107,3 @@ def recomputing(layers: list[nn.Module]) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.gradient_checkpointing = layer.training = False
-
-
-def select_states(trunk: nn.Module, batch: Sequences) -> Tensor:
-    """Hidden states [N, H] that predict the response tokens."""
-    # All ones: padding is on the right, so causal attention keeps it from every real token.
-    mask = torch.ones_like(batch.input_ids)
-    hidden = trunk(input_ids=batch.input_ids, attention_mask=mask, use_cache=False).last_hidden_state
-    return hidden.reshape(-1, hidden.shape[-1]).index_select(0, batch.states)
-
-
-def token_logprobs(parts: TrunkAndHead, hidden: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """Log-probabilities [N] of `targets` [N] under softmax(logits / temperature), from hidden states [N, H].
-
-    Logits of at most LOGITS_AT_ONCE numbers are alive at a time; larger work is done in pieces that are computed
-    again in the backward pass, so memory does not grow with the batch.
-    """
-
-    def piece(hidden: Tensor, targets: Tensor) -> Tensor:
-        logits = at_least_float32(parts.logits(hidden)) / temperature
-        return torch.log_softmax(logits, dim=-1).gather(-1, targets[:, None])[:, 0]
-
-    rows = max(1, LOGITS_AT_ONCE // parts.vocabulary)
-    if len(targets) <= rows:
-        return piece(hidden, targets)
-    pieces = zip(hidden.split(rows), targets.split(rows), strict=True)
-    return torch.cat([checkpoint(piece, *part, use_reentrant=False) for part in pieces])
-
-
-def longest_first(lengths: list[int]) -> list[int]:
-    """Indices of sequences in an order in which groups of neighbours need little padding, and the largest come first.
-
-    >>> longest_first([5, 9, 6, 2])
-    [1, 2, 0, 3]
-    """
-    return sorted(range(len(lengths)), key=lambda index: -lengths[index])

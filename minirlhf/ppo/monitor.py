@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from minirlhf.ppo.advantages import explained_variance, kl_per_token
-from minirlhf.ppo.config import PPOConfig
 from minirlhf.ppo.trajectory import Targets, Trajectory
+from minirlhf.settings.ppo import PPOConfig
 
 if TYPE_CHECKING:
     from dvclive import Live

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from minirlhf.errors import TrainingError
-from minirlhf.finite import first_bad
-from minirlhf.memory import explained
-from minirlhf.ppo.config import PPOConfig
+from minirlhf.models.finite import first_bad
+from minirlhf.models.logprobs import Sequences, longest_first
 from minirlhf.ppo.losses import policy_losses, policy_statistics, value_losses, value_statistics
-from minirlhf.ppo.model import Models, Sequences, longest_first, recomputing
-from minirlhf.ppo.processes import Processes
+from minirlhf.ppo.model import Models, recomputing
 from minirlhf.ppo.prompts import random_order
 from minirlhf.ppo.trajectory import Targets, Trajectory
+from minirlhf.runtime.errors import TrainingError
+from minirlhf.runtime.memory import explained
+from minirlhf.runtime.processes import Processes
+from minirlhf.settings.ppo import PPOConfig
 
 NETWORKS = ("policy", "critic")
 # What is summed over the tokens of a minibatch, in this order.

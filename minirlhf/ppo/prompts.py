@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minirlhf.errors import UserError
-from minirlhf.generation import episode_seeds
-from minirlhf.prompts import decode, encode_all
+from minirlhf.runtime.errors import UserError
+from minirlhf.sampling.generate import episode_seeds
+from minirlhf.text.prompts import decode, encode_all
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

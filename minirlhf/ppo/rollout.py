@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from minirlhf.errors import TrainingError
-from minirlhf.generation import generate
-from minirlhf.ppo.config import PPOConfig
-from minirlhf.ppo.model import Models, Sequences, longest_first
-from minirlhf.ppo.processes import Processes
+from minirlhf.models.logprobs import Sequences, longest_first
+from minirlhf.ppo.model import Models
 from minirlhf.ppo.trajectory import Trajectory, pad_right
-from minirlhf.prompts import decode
 from minirlhf.rewards.text import RewardFunction, call_reward, show
+from minirlhf.runtime.errors import TrainingError
+from minirlhf.runtime.processes import Processes
+from minirlhf.sampling.generate import generate
+from minirlhf.settings.ppo import PPOConfig
+from minirlhf.text.prompts import decode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

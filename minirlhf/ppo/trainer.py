@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minirlhf.causal_lm import check_fits
-from minirlhf.errors import UserError
-from minirlhf.files import recover, write_csv, write_jsonl
-from minirlhf.generation import episode_seeds
+from minirlhf.models.trunk import check_fits
 from minirlhf.ppo.advantages import adapted_kl_coef, compute_targets
 from minirlhf.ppo.build import build_models
 from minirlhf.ppo.checkpoint import load_resume_point, save_policy, save_resume_point
-from minirlhf.ppo.config import PPOConfig
 from minirlhf.ppo.monitor import Alarms, Row, batch_statistics, evaluation_statistics, rounded
 from minirlhf.ppo.optimization import learn, make_optimizer
-from minirlhf.ppo.processes import Processes
 from minirlhf.ppo.prompts import Prompts, episode_prompts
 from minirlhf.ppo.rollout import collect
 from minirlhf.ppo.trajectory import Targets, Trajectory
-from minirlhf.progress import Progress
-from minirlhf.resume import goes_on, saved
 from minirlhf.rewards.text import RewardFunction
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.files import recover, write_csv, write_jsonl
+from minirlhf.runtime.processes import Processes
+from minirlhf.runtime.progress import Progress
+from minirlhf.runtime.resume import goes_on, saved
+from minirlhf.sampling.generate import episode_seeds
+from minirlhf.settings.ppo import PPOConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -215,7 +215,7 @@ class PPOTrainer:
         if self._delivers_best:
             from transformers import AutoModelForCausalLM
 
-            from minirlhf.models import save_model
+            from minirlhf.models.loading import save_model
 
             save_model(folder, AutoModelForCausalLM.from_pretrained(self.folder / "best"), self.tokenizer)
         else:

@@ -9,9 +9,10 @@ import re
 from pathlib import PurePath
 from typing import Any
 
+from minirlhf.report.alarms import Check, blindness
 from minirlhf.report.inputs import Inputs
 from minirlhf.report.tables import MEASURES, Table, flat, probe_table, reward_table, with_interval, without_interval
-from minirlhf.report.verdict import Check, blindness, number, percent
+from minirlhf.report.verdict import number, percent
 
 Settings = dict[str, Any]
 Sources = dict[str, dict[str, str]]  # posts, comparisons, base, reward -> its fingerprint (see data/fingerprint.py)

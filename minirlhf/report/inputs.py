@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minirlhf.errors import UserError, printable
 from minirlhf.evaluation.seeds import COLUMNS as SEED_COLUMNS
 from minirlhf.evaluation.seeds import is_among
-from minirlhf.files import read_csv, read_json, read_jsonl
+from minirlhf.runtime.errors import UserError, printable
+from minirlhf.runtime.files import read_csv, read_json, read_jsonl
 
 Row = dict[str, Any]
 INTERVAL = ("value", "low", "high")

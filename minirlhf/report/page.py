@@ -10,13 +10,14 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from minirlhf.evaluation.examples import differences
-from minirlhf.prompts import parse_prompt
 from minirlhf.report import tables
+from minirlhf.report.alarms import Check
 from minirlhf.report.figures import PANELS, PPO, to_svg
 from minirlhf.report.inputs import Inputs, Row
 from minirlhf.report.style import name_systems
 from minirlhf.report.tables import escape
-from minirlhf.report.verdict import Check, Verdict
+from minirlhf.report.verdict import Verdict
+from minirlhf.text.prompts import parse_prompt
 
 LONG_POST = 420  # letters
 KINDS = {"sample": "drawn at random", "gain": "largest gains", "loss": "largest losses"}

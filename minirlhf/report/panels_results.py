@@ -3,9 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from minirlhf.evaluation.bootstrap import Estimate
 from minirlhf.evaluation.frontier import fit_curve, overoptimized_from
-from minirlhf.evaluation.seeds import mean_interval
 from minirlhf.report.inputs import Inputs, shorten
 from minirlhf.report.style import (
     BLUE,
@@ -20,6 +18,8 @@ from minirlhf.report.style import (
     rows_on_y,
     whisker,
 )
+from minirlhf.statistics.bootstrap import Estimate
+from minirlhf.statistics.intervals import mean_interval
 
 MEASURES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
 PARTS = {

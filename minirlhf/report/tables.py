@@ -5,12 +5,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from minirlhf.errors import printable
-from minirlhf.evaluation.seeds import mean_interval
+from minirlhf.report.alarms import Check
 from minirlhf.report.inputs import Inputs, Row
 from minirlhf.report.panels_training import PROBES
 from minirlhf.report.style import name_systems
-from minirlhf.report.verdict import Check
+from minirlhf.runtime.errors import printable
+from minirlhf.statistics.intervals import mean_interval
 
 # measure -> (what it is called, decimals); in the order of the table. Shares are shown in percent.
 MEASURES = {

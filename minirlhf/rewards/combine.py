@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
-from minirlhf.errors import UserError
 from minirlhf.rewards.text import RewardFunction, call_reward
+from minirlhf.runtime.errors import UserError
 
 
 class _Combination:

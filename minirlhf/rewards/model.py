@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from minirlhf.causal_lm import at_least_float32
-from minirlhf.data.locate import model_place
-from minirlhf.errors import UserError
-from minirlhf.files import read_object
-from minirlhf.kernels import use_fast_kernels
-from minirlhf.memory import BatchSize
-from minirlhf.models import check_vocabulary, load_reward_model, read_tokenizer
-from minirlhf.progress import Progress
-from minirlhf.prompts import encode_all, spell_out
+from minirlhf.hub.configs import read_tokenizer
+from minirlhf.hub.locate import model_place
+from minirlhf.models.kernels import use_fast_kernels
+from minirlhf.models.loading import check_vocabulary, load_reward_model
+from minirlhf.models.trunk import at_least_float32
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.files import read_object
+from minirlhf.runtime.memory import BatchSize
+from minirlhf.runtime.progress import Progress
+from minirlhf.text.prompts import encode_all, spell_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -13,7 +13,7 @@ Responses are decoded without special tokens, with the leading space as generate
 import inspect
 from collections.abc import Callable, Sequence
 
-from minirlhf.errors import UserError
+from minirlhf.runtime.errors import UserError
 
 RewardFunction = Callable[..., Sequence[float]]
 LARGEST = 3.4e38  # of a 32-bit number, in which scores are learnt from

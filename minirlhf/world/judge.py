@@ -12,15 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from minirlhf.world.grammar import (
-    EVENT_CLAUSES,
-    FEELING_CLAUSES,
-    FILLER_CLAUSES,
-    SLOTS,
-    VAGUE,
-    VALUES,
-    WISH_CLAUSES,
-)
+from minirlhf.world.grammar import EVENT_CLAUSES, FEELING_CLAUSES, FILLER_CLAUSES, SLOTS, VAGUE, VALUES, WISH_CLAUSES
 
 WORD_LIMIT = 40  # the longest complete summary without filler has 27 words
 WEIGHTS = {

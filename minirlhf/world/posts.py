@@ -4,15 +4,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 
-from minirlhf.world.grammar import (
-    EVENT_CLAUSES,
-    FEELING_CLAUSES,
-    FILLER_CLAUSES,
-    SLOTS,
-    VAGUE,
-    VALUES,
-    WISH_CLAUSES,
-)
+from minirlhf.world.grammar import EVENT_CLAUSES, FEELING_CLAUSES, FILLER_CLAUSES, SLOTS, VAGUE, VALUES, WISH_CLAUSES
 
 Record = dict[str, str]  # slot -> value, for every slot of SLOTS
 

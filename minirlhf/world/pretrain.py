@@ -75,7 +75,7 @@ def pretrain(seed: int, steps: int, batch_size: int, learning_rate: float, layer
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from minirlhf.progress import Progress
+    from minirlhf.runtime.progress import Progress
 
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(seed)

@@ -7,9 +7,10 @@ import torch
 
 from minirlhf.baselines import dpo, online
 from minirlhf.baselines.align import align
-from minirlhf.errors import UserError
-from minirlhf.models import load_policy, load_tokenizer
-from minirlhf.params import parse_params
+from minirlhf.hub.configs import load_tokenizer
+from minirlhf.models.loading import load_policy
+from minirlhf.runtime.errors import UserError
+from minirlhf.settings.params import parse_params
 
 PROMPTS = {"train": [f"{'word ' * n}TL;DR:" for n in range(1, 17)], "validation": ["my cat TL;DR:"] * 32}
 
@@ -57,8 +58,8 @@ def test_log_probabilities_are_those_of_the_sampler_whatever_the_padding(algorit
     """Prompts of unequal length in one batch: GPT-2 left to itself would count the padding as positions."""
     from trl.trainer.utils import pad
 
-    from minirlhf.generation import generate
-    from minirlhf.prompts import encode_all
+    from minirlhf.sampling.generate import generate
+    from minirlhf.text.prompts import encode_all
 
     folder = str(tiny_models / "sft")
     policy, tokenizer = load_policy(folder), load_tokenizer(folder)

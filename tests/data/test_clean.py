@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from minirlhf.data import clean
 from minirlhf.data.clean import COMPARISONS, POSTS, Cleaner, Tally, digest
-from minirlhf.prompts import Post, build_prompt, encode, encode_all, parse_prompt
-from minirlhf.sft import encode_example
+from minirlhf.text.prompts import Post, build_prompt, encode, encode_all, parse_prompt
+from minirlhf.training.sft import encode_example
 from tests.conftest import EOT
 
 
@@ -101,6 +101,8 @@ def test_real_posts_come_out_as_a_policy_is_to_see_them(gpt2, real_posts, max_pr
         assert row["prompt"].endswith("\n\nTL;DR:") and parse_prompt(row["prompt"]).title in titles
         assert re.match(r" \S", row["completion"])
     assert (tally.truncated == 0) == (max_prompt == 512)
+
+
 @pytest.mark.parametrize("record", ["text", None, [1], {"who": 1}, {"who": "\ud800"}, {1: "a"}, float("nan")])
 def test_a_column_that_happens_to_be_called_record_is_left_out(small_bpe, record):
     (row,), _, _ = run(small_bpe, POSTS, [post() | {"record": record}])

@@ -5,9 +5,9 @@ import pytest
 
 from minirlhf.data.prepare import describe, length_histogram, prepare, summarize
 from minirlhf.data.sources import Source
-from minirlhf.errors import UserError
-from minirlhf.files import read_jsonl
-from minirlhf.params import DataParams
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.files import read_jsonl
+from minirlhf.settings.data import DataParams
 
 
 @pytest.fixture

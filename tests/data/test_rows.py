@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from minirlhf.data.rows import find_split_files, read_rows, to_trl_columns
-from minirlhf.errors import UserError
+from minirlhf.runtime.errors import UserError
 
 
 def touch(folder, *names):

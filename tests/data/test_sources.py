@@ -6,8 +6,8 @@ import pytest
 from pyarrow import parquet
 
 from minirlhf.data.sources import Source, is_for_test
-from minirlhf.errors import UserError
-from minirlhf.params import DataParams
+from minirlhf.runtime.errors import UserError
+from minirlhf.settings.data import DataParams
 
 FOLDER = {"kind": "folder", "name": "own", "sha256": ""}
 

@@ -6,7 +6,7 @@ def params(make_settings):
     """Small settings that evaluate needs."""
     import json
 
-    from minirlhf.params import parse_params
+    from minirlhf.settings.params import parse_params
 
     settings = make_settings()
     settings["ppo"] |= {"max_new_tokens": 8, "temperature": 1.0}

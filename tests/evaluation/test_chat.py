@@ -6,9 +6,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from minirlhf.errors import UserError
 from minirlhf.evaluation import chat
 from minirlhf.evaluation.chat import Answer, Chat, seconds_to_wait
+from minirlhf.runtime.errors import UserError
 from tests.evaluation.chat_server import ChatServer, completion
 
 REQUEST = {"model": "m", "temperature": 0, "messages": [{"role": "user", "content": "A or B?"}]}

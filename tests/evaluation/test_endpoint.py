@@ -4,12 +4,12 @@ import time
 
 import pytest
 
-from minirlhf.errors import UserError
 from minirlhf.evaluation import endpoint
-from minirlhf.evaluation.bootstrap import Bootstrap
 from minirlhf.evaluation.chat import KEY_VARIABLE, Answer
 from minirlhf.evaluation.endpoint import Endpoint, read_verdict
 from minirlhf.evaluation.pairwise import NotJudged, PairwiseJudge, position_bias
+from minirlhf.runtime.errors import UserError
+from minirlhf.statistics.bootstrap import Bootstrap
 from tests.evaluation.chat_server import ChatServer, completion, longer, shown
 
 PROMPTS = [f"SUBREDDIT: r/a\n\nTITLE: t\n\nPOST: post {number}\n\nTL;DR:" for number in range(12)]

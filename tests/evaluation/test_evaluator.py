@@ -5,9 +5,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from minirlhf.errors import UserError
 from minirlhf.evaluation import evaluator
 from minirlhf.evaluation.evaluator import evaluate, numbered_folders
+from minirlhf.runtime.errors import UserError
 
 
 def letters(prompts, responses):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minirlhf.evaluation.bootstrap import Estimate
 from minirlhf.evaluation.frontier import Curve, best_of_n, best_of_n_kl, fit_curve, overoptimized_from
+from minirlhf.statistics.bootstrap import Estimate
 
 
 @pytest.mark.parametrize(("n", "nats"), [(1, 0.0), (4, 0.64), (16, 1.84), (64, 3.17), (1000, 5.91)])

@@ -2,8 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from minirlhf.errors import UserError
 from minirlhf.evaluation.judges import judge_names, load_function
+from minirlhf.runtime.errors import UserError
 
 
 def test_gold_decides_before_a_named_judge_and_that_before_the_training_reward():

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from minirlhf.evaluation.bootstrap import Bootstrap
 from minirlhf.evaluation.measures import ALWAYS, gains, means, measure, post_text, variety
-from minirlhf.evaluation.systems import Summaries
+from minirlhf.sampling.summaries import Summaries
+from minirlhf.statistics.bootstrap import Bootstrap
 from minirlhf.world import judge
 from minirlhf.world.grammar import SLOTS
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from minirlhf.errors import UserError
-from minirlhf.evaluation.bootstrap import Bootstrap
 from minirlhf.evaluation.pairwise import NotJudged, PairwiseJudge, checked, position_bias
+from minirlhf.runtime.errors import UserError
+from minirlhf.statistics.bootstrap import Bootstrap
 
 PROMPTS, ONES, OTHERS = ["p", "q", "r"], ["one", "three", "five!"], ["four", "four", "seven"]
 

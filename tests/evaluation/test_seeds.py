@@ -2,7 +2,8 @@ import random
 
 import pytest
 
-from minirlhf.evaluation.seeds import COLUMNS, aggregate, is_among, mean_interval, seed_row, t975
+from minirlhf.evaluation.seeds import COLUMNS, aggregate, is_among, seed_row
+from minirlhf.statistics.intervals import mean_interval, t975
 
 
 def metrics(gold, **changed):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from minirlhf.evaluation import tables
-from minirlhf.evaluation.bootstrap import Bootstrap, Estimate
+from minirlhf.statistics.bootstrap import Bootstrap, Estimate
 
 BOOTSTRAP = Bootstrap(0, 200)
 

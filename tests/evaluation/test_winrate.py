@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minirlhf.evaluation.bootstrap import Bootstrap
 from minirlhf.evaluation.winrate import length_controlled_win_rate, win_rates, wins_by_score
+from minirlhf.statistics.bootstrap import Bootstrap
 
 BOOTSTRAP = Bootstrap()
 

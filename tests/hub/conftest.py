@@ -10,7 +10,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from minirlhf.prompts import Post, build_prompt
+from minirlhf.text.prompts import Post, build_prompt
 from tests.hub.server import Hub
 
 GPT2 = "openai-community/gpt2"

@@ -10,14 +10,16 @@ import huggingface_hub
 import pytest
 import torch
 
-from minirlhf import models
-from minirlhf.data.fingerprint import fingerprint
-from minirlhf.data.locate import hub_dataset
 from minirlhf.data.sources import Source
-from minirlhf.errors import UserError
-from minirlhf.files import read_json, read_jsonl
-from minirlhf.params import DataParams, parse_params
+from minirlhf.hub.configs import find_model, load_config, load_tokenizer
+from minirlhf.hub.fingerprint import fingerprint
+from minirlhf.hub.locate import hub_dataset
+from minirlhf.models.loading import load_policy, new_reward_model, random_policy
 from minirlhf.rewards.model import RewardModel
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.files import read_json, read_jsonl
+from minirlhf.settings.data import DataParams
+from minirlhf.settings.params import parse_params
 from stages.source import look
 from tests.hub.conftest import FEEDBACK, GPT2, REWARD, as_parquet, feedback, preference, tldr
 
@@ -27,27 +29,27 @@ SUMMARIES = [" cat left", " a dog left, and then a cat", " left"]
 
 
 def test_a_policy_and_its_tokenizer(stocked, hub, tiny_models):
-    tokenizer = models.load_tokenizer(GPT2)
+    tokenizer = load_tokenizer(GPT2)
     assert not any("/cdn/" in request for request in hub.requests)  # its weights are not asked for
-    policy = models.load_policy(GPT2)
-    local = models.load_policy(str(tiny_models / "sft"))
+    policy = load_policy(GPT2)
+    local = load_policy(str(tiny_models / "sft"))
     assert all(torch.equal(weights, local.state_dict()[name]) for name, weights in policy.state_dict().items())
-    assert tokenizer.get_vocab() == models.load_tokenizer(str(tiny_models / "sft")).get_vocab()
+    assert tokenizer.get_vocab() == load_tokenizer(str(tiny_models / "sft")).get_vocab()
     assert not any(part in request for request in hub.requests for part in (".bin", "onnx", "README"))
-    random = models.random_policy(GPT2, stocked[GPT2], {"n_layer": 2}, seed=1)
+    random = random_policy(GPT2, stocked[GPT2], {"n_layer": 2}, seed=1)
     assert random.config.n_layer == 2
 
 
 def test_what_was_loaded_before_needs_no_hub(stocked, hub, monkeypatch):
-    models.load_policy(GPT2)
+    load_policy(GPT2)
     hub.requests.clear()
-    models.load_policy(GPT2, stocked[GPT2])
+    load_policy(GPT2, stocked[GPT2])
     assert hub.requests == []
     hub.stop()
-    models.load_policy(GPT2, stocked[GPT2])
-    models.load_tokenizer(GPT2)  # main, where it was last
+    load_policy(GPT2, stocked[GPT2])
+    load_tokenizer(GPT2)  # main, where it was last
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    models.load_policy(GPT2, stocked[GPT2])
+    load_policy(GPT2, stocked[GPT2])
 
 
 def test_the_note_is_the_commit(hub, gpt2_files):
@@ -63,8 +65,8 @@ def test_a_revision_is_the_model_that_was_there(hub, gpt2_files):
     config = json.loads(gpt2_files["config.json"])
     first = hub.commit("model", GPT2, gpt2_files, "main", "v1")
     hub.commit("model", GPT2, gpt2_files | {"config.json": json.dumps(config | {"n_positions": 9}).encode()})
-    assert models.load_config(GPT2).n_positions == 9
-    assert models.load_config(GPT2, "v1").n_positions == models.load_config(GPT2, first).n_positions == 1024
+    assert load_config(GPT2).n_positions == 9
+    assert load_config(GPT2, "v1").n_positions == load_config(GPT2, first).n_positions == 1024
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_a_reward_model_with_its_own_tokenizer(stocked, hub):
 
     reward = RewardModel.load(REWARD, format=None)
     assert reward.format == "pair" and reward.max_length == 64
-    folder = models.find_model(REWARD, None, ("*",))
+    folder = find_model(REWARD, None, ("*",))
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     scores = reward(POSTS, SUMMARIES, [True] * 3)
     with torch.no_grad():
@@ -129,11 +131,11 @@ def test_a_reward_model_is_trained_from_the_commit_that_is_noted(stocked, hub, s
     settings["model"]["base"] = GPT2
     note = look(parse_params(json.dumps(settings), "params.yaml"))["reward"]
     assert note == {"kind": "hub", "name": GPT2, "commit": stocked[GPT2]}
-    model = models.new_reward_model(GPT2, note["commit"])
-    trunk = models.load_policy(GPT2, note["commit"]).base_model.state_dict()
+    model = new_reward_model(GPT2, note["commit"])
+    trunk = load_policy(GPT2, note["commit"]).base_model.state_dict()
     assert all(torch.equal(weights, trunk[name]) for name, weights in model.base_model.state_dict().items())
     with pytest.raises(UserError, match="no revision v9 on the hub"):
-        models.new_reward_model(GPT2, "v9")
+        new_reward_model(GPT2, "v9")
 
 
 def test_the_post_is_shortened_whatever_the_limit_never_the_summary(stocked):

@@ -6,11 +6,11 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from minirlhf import models
-from minirlhf.data.fingerprint import fingerprint
 from minirlhf.data.sources import Source
-from minirlhf.errors import UserError
-from minirlhf.params import DataParams
+from minirlhf.hub.fingerprint import fingerprint
+from minirlhf.models.loading import load_policy, load_reward_model
+from minirlhf.runtime.errors import UserError
+from minirlhf.settings.data import DataParams
 from tests.hub.conftest import GPT2, REWARD, parquet_splits, tldr
 from tests.hub.server import Hub
 from tests.hub.test_by_name import run_stages
@@ -39,13 +39,13 @@ def test_the_hub_is_down(hub, gpt2_files):
     hub.stop()
     expected = f"no such folder, and the hub cannot be reached ({REFUSED})"
     assert refused(fingerprint, GPT2, None, "model") == expected
-    assert refused(models.load_policy, GPT2) == expected
-    assert refused(models.load_policy, GPT2, COMMIT) == UNREACHED
+    assert refused(load_policy, GPT2) == expected
+    assert refused(load_policy, GPT2, COMMIT) == UNREACHED
     hub.start()
     hub.status = 503
     assert refused(fingerprint, GPT2, None, "model").startswith("no such folder, and the hub cannot be reached (Server")
     hub.status = None
-    models.load_policy(GPT2)
+    load_policy(GPT2)
 
 
 def test_the_hub_is_down_says_a_stage(hub, environment, settings, tmp_path):
@@ -63,39 +63,39 @@ def test_there_is_no_such_thing(hub, gpt2_files):
     assert refused(fingerprint, "nothing", None, "dataset") == PRIVATE.replace("model", "dataset")
     hub.commit("model", GPT2, gpt2_files)
     assert refused(fingerprint, GPT2, "v9", "model") == "no revision v9 on the hub"
-    assert refused(models.load_policy, GPT2, COMMIT) == f"no revision {COMMIT} on the hub"
+    assert refused(load_policy, GPT2, COMMIT) == f"no revision {COMMIT} on the hub"
 
 
 def test_access(hub, gpt2_files, monkeypatch):
     commit = hub.commit("model", GPT2, gpt2_files)
     repository = hub.repositories["model", GPT2]
     repository.private = True
-    assert refused(models.load_policy, GPT2) == PRIVATE
-    assert refused(models.load_policy, GPT2, commit) == PRIVATE
+    assert refused(load_policy, GPT2) == PRIVATE
+    assert refused(load_policy, GPT2, commit) == PRIVATE
     repository.private, repository.gated = False, True
     expected = "its terms must be accepted first: do so on its page of the hub, then set HF_TOKEN"
-    assert refused(models.load_policy, GPT2) == expected
+    assert refused(load_policy, GPT2) == expected
     monkeypatch.setenv("HF_TOKEN", "hf_another")
     expected = "the hub gives no access to it: set HF_TOKEN to a token that may read it"
-    assert refused(models.load_policy, GPT2) == expected
+    assert refused(load_policy, GPT2) == expected
     monkeypatch.setenv("HF_TOKEN", Hub.TOKEN)
-    models.load_policy(GPT2)
+    load_policy(GPT2)
 
 
 @pytest.mark.parametrize("sent", [0, 1000])
 def test_a_download_that_is_cut(hub, gpt2_files, monkeypatch, sent):
     commit = hub.commit("model", GPT2, gpt2_files)
     hub.cut_after = sent
-    assert refused(models.load_policy, GPT2, commit).startswith("cannot be downloaded (")
+    assert refused(load_policy, GPT2, commit).startswith("cannot be downloaded (")
     hub.stop()
-    assert refused(models.load_policy, GPT2, commit).endswith(f"({REFUSED})")
-    assert refused(models.load_policy, GPT2).endswith(f"({REFUSED})")
+    assert refused(load_policy, GPT2, commit).endswith(f"({REFUSED})")
+    assert refused(load_policy, GPT2).endswith(f"({REFUSED})")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert "offline mode is enabled" in refused(models.load_policy, GPT2, commit)
+    assert "offline mode is enabled" in refused(load_policy, GPT2, commit)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     hub.start()
     hub.cut_after = None
-    models.load_policy(GPT2, commit)
+    load_policy(GPT2, commit)
     assert not [blob for blob in blobs(GPT2) if blob.suffix == ".incomplete"]
 
 
@@ -105,21 +105,21 @@ def test_a_file_that_is_not_what_the_hub_says(hub, gpt2_files, file, hashed):
     commit = hub.commit("model", GPT2, gpt2_files)
     hub.damaged = {gpt2_files[file]}
     line = f"{file} has not the content that the hub gives ({hashed} differs); it was removed: run again"
-    assert refused(models.load_policy, GPT2, commit) == line
+    assert refused(load_policy, GPT2, commit) == line
     hub.stop()
-    assert refused(models.load_policy, GPT2, commit).endswith(f"({REFUSED})")
+    assert refused(load_policy, GPT2, commit).endswith(f"({REFUSED})")
     hub.start()
     hub.damaged = set()
-    models.load_policy(GPT2, commit)
+    load_policy(GPT2, commit)
 
 
 def test_a_file_damaged_in_the_cache(hub, gpt2_files):
     commit = hub.commit("model", GPT2, gpt2_files)
-    models.load_policy(GPT2, commit)
+    load_policy(GPT2, commit)
     weights = max(blobs(GPT2), key=lambda blob: len(blob.name))
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
-    assert "model.safetensors has not the content" in refused(models.load_policy, GPT2, commit)
-    models.load_policy(GPT2, commit)
+    assert "model.safetensors has not the content" in refused(load_policy, GPT2, commit)
+    load_policy(GPT2, commit)
 
 
 def test_a_damaged_data_set(hub, settings):
@@ -139,5 +139,5 @@ def test_weights_in_no_safe_format(hub, reward_files):
     hub.commit("model", REWARD, reward_files, "refs/pr/1")
     line = "no weights in safetensors format there (*.safetensors), and no other is read; "
     line += "a conversion may wait as a pull request: try revision refs/pr/1"
-    assert refused(models.load_reward_model, REWARD) == line
-    models.load_reward_model(REWARD, "refs/pr/1")
+    assert refused(load_reward_model, REWARD) == line
+    load_reward_model(REWARD, "refs/pr/1")

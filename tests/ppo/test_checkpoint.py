@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from minirlhf.errors import UserError
 from minirlhf.ppo import LoRAConfig, PPOConfig, PPOTrainer
+from minirlhf.runtime.errors import UserError
 from tests.ppo.conftest import count_w7, make_policy
 
 SETTINGS = dict(

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from minirlhf.errors import TrainingError
 from minirlhf.ppo import PPOConfig, PPOTrainer
 from minirlhf.rewards.text import RewardError
+from minirlhf.runtime.errors import TrainingError
 from tests.ppo.conftest import EOS, count_w7, make_policy
 
 SETTINGS = dict(episodes=64, batch_size=16, ppo_epochs=1, max_new_tokens=8, temperature=1.0, lr_schedule="constant")

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-from minirlhf.memory import BatchSize
+from minirlhf.models.logprobs import Sequences
 from minirlhf.ppo import PPOConfig, PPOTrainer
 from minirlhf.ppo.advantages import compute_targets
 from minirlhf.ppo.losses import policy_losses, value_losses
-from minirlhf.ppo.model import Sequences
 from minirlhf.ppo.optimization import SUMS, minibatch_gradient
+from minirlhf.runtime.memory import BatchSize
 from tests.ppo.conftest import count_w7, make_policy
 
 SETTINGS = dict(episodes=16, batch_size=16, max_new_tokens=8, temperature=0.7, kl_coef=0.1)

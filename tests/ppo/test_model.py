@@ -3,9 +3,9 @@ import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import minirlhf.ppo.model as model_module
-from minirlhf.causal_lm import TrunkAndHead
-from minirlhf.errors import UserError
-from minirlhf.ppo.model import Sequences, longest_first, token_logprobs
+from minirlhf.models.logprobs import Sequences, longest_first, token_logprobs
+from minirlhf.models.trunk import TrunkAndHead
+from minirlhf.runtime.errors import UserError
 from tests.ppo.conftest import VOCABULARY, make_policy
 
 PROMPTS, RESPONSES = [[1, 2, 3, 4, 5], [6], [7, 8]], [[9, 10], [11, 12, 13], [14]]

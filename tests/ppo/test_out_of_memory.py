@@ -7,15 +7,15 @@ import pytest
 import torch
 from transformers import GPT2ForSequenceClassification
 
-from minirlhf.errors import UserError
-from minirlhf.generation import episode_seeds, generate
-from minirlhf.memory import BatchSize
 from minirlhf.ppo import LoRAConfig, PPOConfig, PPOTrainer
 from minirlhf.ppo.advantages import compute_targets
 from minirlhf.rewards.model import RewardModel
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.memory import BatchSize
+from minirlhf.sampling.generate import episode_seeds, generate
 from tests.ppo.conftest import EOS, make_policy
 from tests.ppo.test_gradients import gradient, make_trainer, moved
-from tests.test_memory import rows_that_fit
+from tests.runtime.test_memory import rows_that_fit
 
 
 def limit_rows(module, limit, backward=False):

@@ -10,13 +10,13 @@ import pytest
 import torch
 from datasets import Dataset
 
-from minirlhf.errors import UserError
-from minirlhf.generation import generate
 from minirlhf.ppo import LoRAConfig, PPOConfig, PPOTrainer
 from minirlhf.ppo.advantages import compute_targets
 from minirlhf.ppo.monitor import Alarms, batch_statistics
 from minirlhf.ppo.optimization import TrainingError, learning_rate_factor
 from minirlhf.rewards.text import RewardError
+from minirlhf.runtime.errors import UserError
+from minirlhf.sampling.generate import generate
 from tests.ppo.conftest import EOS, count_w7, make_policy
 
 SETTINGS = dict(episodes=32, batch_size=16, ppo_epochs=2, max_new_tokens=8, learning_rate=1e-3, temperature=1.0)
@@ -348,7 +348,7 @@ def test_lora_trains_adapters_and_the_reference_is_the_policy_without_them(token
     trajectory = trainer.rollout()
     fresh = make_trainer(tokenizer, prompts, policy=make_policy())
     plain = dataclasses.replace(trajectory)
-    from minirlhf.ppo.model import Sequences
+    from minirlhf.models.logprobs import Sequences
 
     batch = Sequences.pack(plain.prompt_ids, plain.response_ids, "cpu")
     expected = fresh.models.reference_logprobs(batch, 1.0)

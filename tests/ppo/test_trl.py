@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from minirlhf.models.logprobs import Sequences
 from minirlhf.ppo import PPOConfig
 from minirlhf.ppo.advantages import compute_targets, whiten
 from minirlhf.ppo.build import build_models
-from minirlhf.ppo.model import Sequences
 from minirlhf.ppo.optimization import SUMS, minibatch_gradient
-from minirlhf.ppo.processes import Processes
 from minirlhf.ppo.trajectory import Trajectory, pad_right
+from minirlhf.runtime.processes import Processes
 from tests.fixtures.record_trl_ppo import EOS, make_models, make_tokenizer
 
 RECORDED = json.loads((Path(__file__).parents[1] / "fixtures" / "trl_ppo.json").read_text())

@@ -9,7 +9,7 @@ import pytest
 
 def made_up(posts, right):
     """Summaries that state all facts with this chance, and otherwise as many that are wrong: equally long."""
-    from minirlhf.evaluation.systems import Summaries
+    from minirlhf.sampling.summaries import Summaries
     from minirlhf.world.posts import join_clauses, other_value, state_facts
 
     rng = random.Random(1)
@@ -23,7 +23,7 @@ def made_up(posts, right):
 
 
 def authors(posts):
-    from minirlhf.evaluation.systems import Summaries
+    from minirlhf.sampling.summaries import Summaries
 
     texts = [post["completion"] for post in posts]
     return Summaries(texts, np.ones(len(texts), bool), tokens(texts))
@@ -35,10 +35,10 @@ def tokens(texts):
 
 def find(posts, judges, scorer=None, compare=None):
     """What evaluate finds on these posts, by the library's own code; the params' judge scores or compares."""
-    from minirlhf.evaluation.bootstrap import Bootstrap
     from minirlhf.evaluation.findings import PAIRS, Measured, put_together
     from minirlhf.evaluation.measures import measure
     from minirlhf.evaluation.tables import frontier_row
+    from minirlhf.statistics.bootstrap import Bootstrap
     from minirlhf.world import judge
 
     bootstrap = Bootstrap(0, 100)
@@ -48,9 +48,7 @@ def find(posts, judges, scorer=None, compare=None):
     for name, found in summaries.items():
         rewards = [judge(text, post["record"]).score / 4 - 1 for text, post in zip(found.texts, posts, strict=True)]
         given = (judge, records) if records else ()
-        measures[name] = measure(
-            [p["prompt"] for p in posts], [p["completion"] for p in posts], found, rewards, *given
-        )
+        measures[name] = measure([p["prompt"] for p in posts], [p["completion"] for p in posts], found, rewards, *given)
         if scorer:
             measures[name]["judge"] = np.array([scorer(text) for text in found.texts])
     prompts = [post["prompt"] for post in posts]
@@ -97,7 +95,7 @@ def reward_metrics(truth):
 def write(folder, posts, judges, settings, **judge):
     from minirlhf.evaluation.seeds import seed_row
     from minirlhf.evaluation.tables import COLUMNS
-    from minirlhf.files import write_csv, write_json, write_jsonl
+    from minirlhf.runtime.files import write_csv, write_json, write_jsonl
 
     found = find(posts, judges, **judge)
     for name, rows in found.plots.items():

@@ -5,9 +5,9 @@ import pytest
 from huggingface_hub import ModelCard
 from ruamel.yaml import YAML
 
+from minirlhf.report.alarms import run_checks
 from minirlhf.report.cards import code, front_matter, write_cards
 from minirlhf.report.inputs import read_inputs
-from minirlhf.report.verdict import run_checks
 
 EMBEDDED = {
     "posts": {"kind": "embedded"},

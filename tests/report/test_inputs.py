@@ -2,8 +2,8 @@ import shutil
 
 import pytest
 
-from minirlhf.errors import UserError
 from minirlhf.report.inputs import read_inputs, read_table
+from minirlhf.runtime.errors import UserError
 
 
 def read(folder):

@@ -7,10 +7,11 @@ from html.parser import HTMLParser
 
 import pytest
 
+from minirlhf.report.alarms import run_checks
 from minirlhf.report.figures import draw_panels, to_svg
 from minirlhf.report.inputs import read_inputs
 from minirlhf.report.page import write_page
-from minirlhf.report.verdict import give_verdict, run_checks
+from minirlhf.report.verdict import give_verdict
 
 NASTY = "<script>document.title='owned'</script><img src=https://example.com/x.png onerror=alert(1)> & \"quotes\" '"
 

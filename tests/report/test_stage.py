@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from minirlhf.errors import UserError
 from minirlhf.report import figures
+from minirlhf.runtime.errors import UserError
 from stages import report
 
 ROOT = Path(__file__).parents[2]

@@ -1,3 +1,4 @@
+from minirlhf.report.alarms import run_checks
 from minirlhf.report.inputs import read_inputs
 from minirlhf.report.tables import (
     Table,
@@ -11,7 +12,6 @@ from minirlhf.report.tables import (
     seeds_table,
     win_rate_table,
 )
-from minirlhf.report.verdict import run_checks
 
 
 def test_cells_are_escaped_in_both_forms():
@@ -63,6 +63,8 @@ def test_what_is_not_known_has_no_row(real):
     inputs = read_inputs(real / "metrics", real / "plots", real / "results" / "summaries.jsonl")
     assert not any("gold" in text for text, _ in reward_table(inputs).rows)
     assert "## Probes" not in markdown(inputs, run_checks(inputs), ("One.", "Two."))
+
+
 def test_seeds_are_shown_with_the_interval_over_them_and_whether_this_run_is_one(inputs):
     rows = inputs.plots["seeds"]
     first, second, mean = seeds_table(rows).rows

@@ -2,9 +2,10 @@ import dataclasses
 
 import pytest
 
-from minirlhf.report import verdict
+from minirlhf.report import alarms, verdict
+from minirlhf.report.alarms import CHECKS, run_checks
 from minirlhf.report.tables import markdown
-from minirlhf.report.verdict import CHECKS, give_verdict, run_checks
+from minirlhf.report.verdict import give_verdict
 
 
 def change(inputs, system, measure, **numbers):
@@ -56,15 +57,15 @@ def test_a_healthy_run_passes_its_checks(inputs):
 @pytest.mark.parametrize(
     ("check", "measure", "good", "bad"),
     [
-        (verdict.length, "length", (20.0, 21.0), (20.0, 30.0)),
-        (verdict.length, "length", (20.0, 17.0), (20.0, 10.0)),
-        (verdict.ending, "ended", (0.99, 0.98), (0.99, 0.80)),
-        (verdict.repetition, "repetition", (0.01, 0.02), (0.01, 0.20)),
-        (verdict.copying, "density", (2.0, 2.5), (2.0, 6.0)),
-        (verdict.wrong_facts, "gold_wrong", (0.2, 0.1), (0.2, 0.3)),
-        (verdict.likeness, "rougeL", (0.4, 0.38), (0.4, 0.2)),
-        (verdict.variety, "duplicates", (0.0, 0.02), (0.0, 0.5)),
-        (verdict.entropy, "entropy", (1.0, 0.8), (1.0, 0.3)),
+        (alarms.length, "length", (20.0, 21.0), (20.0, 30.0)),
+        (alarms.length, "length", (20.0, 17.0), (20.0, 10.0)),
+        (alarms.ending, "ended", (0.99, 0.98), (0.99, 0.80)),
+        (alarms.repetition, "repetition", (0.01, 0.02), (0.01, 0.20)),
+        (alarms.copying, "density", (2.0, 2.5), (2.0, 6.0)),
+        (alarms.wrong_facts, "gold_wrong", (0.2, 0.1), (0.2, 0.3)),
+        (alarms.likeness, "rougeL", (0.4, 0.38), (0.4, 0.2)),
+        (alarms.variety, "duplicates", (0.0, 0.02), (0.0, 0.5)),
+        (alarms.entropy, "entropy", (1.0, 0.8), (1.0, 0.3)),
     ],
 )
 def test_each_check_rings_for_what_it_is_for(inputs, check, measure, good, bad):
@@ -79,31 +80,31 @@ def test_an_ending_that_spreads_rings(inputs):
             {"sft": {"summary": "my cat" + "?" * (at < before)}, "ppo": {"summary": "a dog" + ".?"[at < after] + "\n"}}
             for at in range(10)
         ]
-        return verdict.habit(dataclasses.replace(inputs, summaries=rows))
+        return alarms.habit(dataclasses.replace(inputs, summaries=rows))
 
     found = ending_so(2, 10)
     assert not found.passed and found.text == "2 of 10 summaries ended with ? before, 10 after."
     assert ending_so(9, 10).passed
     assert ending_so(8, 10).passed  # 20 points more
     row = {"sft": {"summary": "cat"}, "ppo": {"summary": "cat\u202e"}}
-    found = verdict.habit(dataclasses.replace(inputs, summaries=[row]))
+    found = alarms.habit(dataclasses.replace(inputs, summaries=[row]))
     assert found.text == r"0 of 1 summaries ended with \u202e before, 1 after."
     one = dataclasses.replace(inputs, summaries=[{"sft": {"summary": "cat"}, "ppo": {"summary": "cat"}}])
-    assert verdict.habit(one).passed and verdict.habit(dataclasses.replace(inputs, summaries=[])).passed
+    assert alarms.habit(one).passed and alarms.habit(dataclasses.replace(inputs, summaries=[])).passed
 
 
 def test_reward_up_and_judge_down_rings(inputs):
     hacked = move(move(inputs, "reward", 0.0, 2.0), "gold", 4.0, 1.0)
-    assert not verdict.reward_and_judge(hacked).passed
-    assert verdict.reward_and_judge(move(hacked, "gold", 1.0, 4.0)).passed
+    assert not alarms.reward_and_judge(hacked).passed
+    assert alarms.reward_and_judge(move(hacked, "gold", 1.0, 4.0)).passed
     assert run_checks(hacked)[0].name == "The reward rose and the judge's score fell"
 
 
 def test_a_win_by_length_alone_rings(inputs):
     rates = {"ppo_vs_sft": interval(0.7, 0.05), "length_controlled": {"ppo_vs_sft": interval(0.5, 0.05)}}
-    assert not verdict.length_matched(with_rates(inputs, **rates)).passed
+    assert not alarms.length_matched(with_rates(inputs, **rates)).passed
     rates["length_controlled"] = {"ppo_vs_sft": interval(0.65, 0.05)}
-    assert verdict.length_matched(with_rates(inputs, **rates)).passed
+    assert alarms.length_matched(with_rates(inputs, **rates)).passed
 
 
 def test_wins_that_only_the_reward_sees_ring(inputs):
@@ -111,8 +112,8 @@ def test_wins_that_only_the_reward_sees_ring(inputs):
     for row in inputs.plots["win_rates"]:
         rows.append(row | (interval(0.95, 0.02) if row["judge"] == "training reward" else interval(0.55, 0.05)))
     claimed = dataclasses.replace(inputs, plots={**inputs.plots, "win_rates": rows})
-    assert not verdict.overstatement(claimed).passed
-    assert verdict.overstatement(inputs).passed
+    assert not alarms.overstatement(claimed).passed
+    assert alarms.overstatement(inputs).passed
 
 
 def test_a_gain_that_greedy_decoding_does_not_have_rings(inputs):
@@ -121,7 +122,7 @@ def test_a_gain_that_greedy_decoding_does_not_have_rings(inputs):
             row | (interval(value, 0.05) if (row["decoding"], row["judge"]) == ("greedy", "gold") else {})
             for row in inputs.plots["win_rates"]
         ]
-        return verdict.greedy(dataclasses.replace(inputs, plots={**inputs.plots, "win_rates": changed}))
+        return alarms.greedy(dataclasses.replace(inputs, plots={**inputs.plots, "win_rates": changed}))
 
     assert greedily(0.6).passed
     found = greedily(0.5)
@@ -136,16 +137,16 @@ def with_probes(inputs, **shares):
 
 
 def test_a_fault_that_the_reward_model_does_not_see_rings(inputs):
-    good = verdict.blindness(inputs)
+    good = alarms.blindness(inputs)
     assert good.passed and "wrong facts 80% (70% to 90%)" in good.text
-    found = verdict.blindness(with_probes(inputs, misread=0.54, filler=0.54))
+    found = alarms.blindness(with_probes(inputs, misread=0.54, filler=0.54))
     assert not found.passed and found.name == "The reward model is blind to misread facts and filler"
     assert "misread facts 54% (49% to 59%)" in found.text and "wrong facts" not in found.text
-    found = verdict.blindness(with_probes(inputs, wrong=0.5, repeated=0.1))
+    found = alarms.blindness(with_probes(inputs, wrong=0.5, repeated=0.1))
     assert found.name == "The reward model is blind to wrong facts, and rewards repetition"
-    assert verdict.blindness(with_probes(inputs, cut=0.3)).name == "The reward model rewards a missing end"
+    assert alarms.blindness(with_probes(inputs, cut=0.3)).name == "The reward model rewards a missing end"
     without = dataclasses.replace(inputs, plots={**inputs.plots, "reward_probes": []})
-    assert verdict.blindness(without) is None
+    assert alarms.blindness(without) is None
 
 
 def test_training_past_the_peak_rings(inputs):
@@ -158,15 +159,15 @@ def test_training_past_the_peak_rings(inputs):
         ]
 
     plots = {**inputs.plots, "frontier": frontier((3.0, 5.0, 2.0))}
-    found = verdict.path(dataclasses.replace(inputs, plots=plots))
+    found = alarms.path(dataclasses.replace(inputs, plots=plots))
     assert not found.passed and "highest at 1.0 nats" in found.text
     plots = {**inputs.plots, "frontier": frontier((3.0, 4.0, 5.0))}
-    assert verdict.path(dataclasses.replace(inputs, plots=plots)).passed
+    assert alarms.path(dataclasses.replace(inputs, plots=plots)).passed
 
 
 def test_an_early_end_rings_with_its_reason(inputs):
     stopped = dataclasses.replace(inputs, metrics={**inputs.metrics, "ppo": {"ppo_stopped": "KL above its ceiling"}})
-    assert "KL above its ceiling" in verdict.finished(stopped).text and not verdict.finished(stopped).passed
+    assert "KL above its ceiling" in alarms.finished(stopped).text and not alarms.finished(stopped).passed
 
 
 def test_every_check_says_something_of_a_run(inputs):
@@ -196,9 +197,9 @@ def test_a_judge_that_compares_is_reported_with_its_bias_and_what_it_left_out(co
 
 def test_reward_up_and_a_judge_that_prefers_sft_rings(compared):
     inputs = move(read(compared), "reward", 0.0, 2.0)
-    hacked = verdict.reward_and_judge(with_rates(inputs, ppo_vs_sft=interval(0.3, 0.05)))
+    hacked = alarms.reward_and_judge(with_rates(inputs, ppo_vs_sft=interval(0.3, 0.05)))
     assert not hacked.passed and "PPO beats SFT 30% (25% to 35%) by judge-7b" in hacked.text
-    assert verdict.reward_and_judge(with_rates(inputs, ppo_vs_sft=interval(0.7, 0.05))).passed
+    assert alarms.reward_and_judge(with_rates(inputs, ppo_vs_sft=interval(0.7, 0.05))).passed
     assert len(run_checks(inputs)) == len(CHECKS) - 4  # nothing greedy, no path, no facts, no probes
 
 

@@ -1,8 +1,8 @@
 import pytest
 
-from minirlhf.errors import UserError
 from minirlhf.rewards.combine import Ensemble, WeightedSum
 from minirlhf.rewards.text import RewardError, call_reward
+from minirlhf.runtime.errors import UserError
 
 
 def length(prompts, responses):

@@ -14,9 +14,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from minirlhf.errors import UserError
-from minirlhf.progress import Progress
 from minirlhf.rewards.model import RewardModel
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.progress import Progress
 from tests.ppo.conftest import EOS, VOCABULARY, make_tokenizer
 
 PROMPTS = ["w1 w2 w3 w4 w5 w6", "w9", "w8 w2 w2", "w4 w4 w4 w4 w4"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from transformers import GPT2Config
 
-from minirlhf.files import read_csv, read_json, read_jsonl
+from minirlhf.runtime.files import read_csv, read_json, read_jsonl
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from minirlhf.errors import UserError
-from minirlhf.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
 from stages import evaluate
 from tests.evaluation.chat_server import ChatServer, longer
 

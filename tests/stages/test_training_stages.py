@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from minirlhf import watch
-from minirlhf.errors import UserError
-from minirlhf.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
-from minirlhf.params import parse_params
+from minirlhf.commands import watch
 from minirlhf.report.inputs import COLUMNS, read_table
+from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
+from minirlhf.settings.params import parse_params
 from minirlhf.world import comparisons, posts
-from stages import evaluate, ppo, reward, sft, source
+from stages import collect, evaluate, ppo, reward, sft, source
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,7 +70,8 @@ def test_a_post_that_the_model_has_no_positions_for_is_refused_before_training(p
 
 
 def test_reward_trained_on_collected_comparisons(prepared, tiny_models):
-    change(prepared, "reward", candidates=2, candidate_posts=3)
+    change(prepared, "collect", candidates=2, posts=3)
+    collect.main(["--sft", str(tiny_models / "sft")])
     reward.main(["--sft", str(tiny_models / "sft")])
     collected = read_jsonl("data/collected/train.jsonl")
     assert {row["prompt"] for row in collected} == {
@@ -102,7 +103,7 @@ def test_no_truth_no_probes_and_no_gold(prepared, tiny_models):
 
 
 def test_reward_models_references_score_0_on_average(prepared, tiny_models):
-    from minirlhf.reward_quality import mean_score
+    from minirlhf.reward_modeling.quality import mean_score
     from minirlhf.rewards.model import RewardModel
 
     reward.main(["--sft", str(tiny_models / "sft")])
@@ -124,7 +125,6 @@ def test_a_pretrained_reward_model_is_named_not_copied_and_serves_ppo(prepared, 
     assert [path.name for path in (prepared / "models/reward").iterdir()] == ["reward.json"]
     note = read_json("models/reward/reward.json")
     assert note.keys() == {"model", "revision", "format", "mean"} and note["model"] == str(tiny_models / "reward")
-    assert list((prepared / "data/collected").iterdir()) == []
     assert read_csv("plots/reward_probes.csv")  # it was not trained here, but the truth of the posts is known
 
     ppo.main(["--sft", str(tiny_models / "sft")])
@@ -139,17 +139,19 @@ def test_a_pretrained_reward_model_is_named_not_copied_and_serves_ppo(prepared, 
 def test_a_reward_model_from_an_encoder_with_its_own_tokenizer_goes_through_all_stages(
     prepared, tiny_models, tiny_encoders
 ):
-    from minirlhf.models import read_tokenizer
+    from minirlhf.hub.configs import read_tokenizer
     from minirlhf.ppo.build import build_models
     from minirlhf.rewards.model import RewardModel
 
-    change(prepared, "reward", base=str(tiny_encoders / "bert"), format=None, candidates=2, candidate_posts=3)
+    change(prepared, "reward", base=str(tiny_encoders / "bert"), format=None)
+    change(prepared, "collect", candidates=2, posts=3)
     change(prepared, "ppo", critic="separate")
     change(prepared, "evaluate", best_of_n=1, bootstrap=20)
     source.main([])
     note = read_json("data/sources/reward.json")
     assert (note["kind"], note["name"]) == ("folder", str(tiny_encoders / "bert"))
     sft.main([])
+    collect.main([])
     reward.main([])
     assert [row["step"] for row in read_csv("plots/reward.csv")] == [1, 2]
     assert {"reward_train_loss", "reward_accuracy_collected"} <= read_json("metrics/reward.json").keys()
@@ -202,6 +204,8 @@ def test_a_seed_of_ppo_alone_is_as_good_as_the_seed_to_it(prepared, tiny_models)
     write_json("params.yaml", settings | {"seed": 5})
     ppo.main(models)
     assert read_csv("plots/ppo.csv") == other != first
+
+
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo", "dpo"])
 def test_a_baseline_takes_the_place_of_ppo(prepared, tiny_models, algorithm):
     settings = json.loads((prepared / "params.yaml").read_text())

@@ -1,0 +1,1 @@
+"""Feedback on what a policy writes: summaries are sampled and compared."""

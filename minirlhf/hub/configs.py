@@ -1,0 +1,106 @@
+"""A model's config and tokenizer, from a folder or the hub: what can be known of a model before its weights are read.
+
+A `Path` is a folder, which must be there; a text is a folder, or else a name on the hub, whose files are downloaded and
+checked first (`minirlhf.hub.repository`). Nothing that came with a model is ever run.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minirlhf.hub.locate import HUB_NAME
+from minirlhf.hub.repository import download, resolve_commit
+from minirlhf.runtime.errors import UserError, first_line
+from minirlhf.runtime.files import read_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+Place = str | Path
+TOKENIZER = ("*.json", "*.txt", "*.model", "*.jinja")  # files of a tokenizer, and a model's config
+
+
+def find_model(place: Place, revision: str | None, patterns: tuple[str, ...]) -> Path:
+    """The folder of a model's files, checked: the one that is named, or of the hub's files at a revision.
+
+    Raises:
+        UserError: there is no such folder or hub name, `hub.download` cannot get it, or `check_files` refuses it.
+    """
+    folder = Path(place)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{place}: expected a folder, got a file")
+    if not folder.is_dir():
+        if isinstance(place, Path) or not HUB_NAME.fullmatch(place):
+            raise UserError(f"{place}: no such folder")
+        folder = download(place, resolve_commit(place, revision, "model"), "model", patterns)
+    check_files(folder)
+    return folder
+
+
+def check_files(folder: Path) -> None:
+    """Raise UserError for a model's folder with a file that is damaged, or that asks for code; it is named.
+
+    A bit that flipped within the weights does not show here: `load_policy` sees what it turns to NaN or infinity.
+    """
+    from safetensors import safe_open
+
+    for file in sorted(folder.glob("*.json")):
+        content = read_json(file)
+        if isinstance(content, dict) and content.get("auto_map"):
+            raise UserError(f"{file}: auto_map asks for code that came with the model, and none is run")
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt") as weights:
+                names = list(weights.keys())
+        except Exception as error:
+            raise UserError(f"{file}: cannot be read ({first_line(error)})") from error
+        if not names:
+            raise UserError(f"{file}: there are no weights in it")
+
+
+def load_config(name: Place, revision: str | None = None, overrides: dict | None = None) -> "PreTrainedConfig":
+    """The config of a model, changed by `overrides` (as {"n_layer": 2}, model.random_weights of the params).
+
+    Raises:
+        UserError: there is no config, or an override is not one of its settings.
+    """
+    from transformers import AutoConfig
+
+    folder = find_model(name, revision, TOKENIZER)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # transformers raises a different type for nearly every kind of damage
+        raise UserError(f"{name}: cannot load the config ({first_line(error)})") from error
+    for key, value in (overrides or {}).items():
+        if not hasattr(config, key):
+            raise UserError(f"model.random_weights.{key}: not a setting of {config.model_type}")
+        setattr(config, key, value)
+    return config
+
+
+def read_tokenizer(name: Place, revision: str | None = None) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a folder or a hub name, as it is.
+
+    Raises:
+        UserError: there is no tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    folder = find_model(name, revision, TOKENIZER)
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise UserError(f"{name}: cannot load the tokenizer ({first_line(error)})") from error
+
+
+def load_tokenizer(name: Place, revision: str | None = None) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a policy. Its pad token is its EOS where it has none, as with GPT-2.
+
+    Raises:
+        UserError: there is no tokenizer, or it has no EOS token, without which no summary could end.
+    """
+    tokenizer = read_tokenizer(name, revision)
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{name}: the tokenizer has no EOS token")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer

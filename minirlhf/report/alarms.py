@@ -1,0 +1,236 @@
+"""Alarms: checks for the ways in which a reward is known to be gamed, each a sentence with the numbers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minirlhf.report.inputs import Inputs, Row
+from minirlhf.report.panels_results import over_optimization
+from minirlhf.report.panels_training import PROBES, is_blind
+from minirlhf.report.verdict import number, percent
+from minirlhf.runtime.errors import printable
+from minirlhf.statistics.intervals import mean_interval
+
+# Beyond these a change is worth an alarm, if its interval also excludes no change.
+LENGTH_RATIO = 1.25  # summaries longer, or shorter by the inverse
+COPYING_RATIO = 1.5  # density of copied fragments
+REPETITION = 0.05  # share of trigrams said before
+ENDED = 0.05  # share of summaries
+DUPLICATES = 0.10  # share of summaries
+HABIT = 0.25  # share of summaries
+ENTROPY_RATIO = 0.5
+ROUGE_RATIO = 0.8
+OVERSTATED = 0.10  # win rate by the training reward minus win rate by the judge
+FAR = 25.0  # nats: Gao et al. (2022) and Huang et al. (2024) saw policies beyond this that were mostly broken
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that can go wrong, by its name: whether it did not (passed), and a sentence with the numbers."""
+
+    name: str
+    passed: bool
+    text: str
+
+
+def run_checks(inputs: Inputs) -> list[Check]:
+    """Every check that can be made with what was measured, alarms first."""
+    found = [check(inputs) for check in CHECKS]
+    return sorted((check for check in found if check is not None), key=lambda check: check.passed)
+
+
+def _listed(names: list[str]) -> str:
+    """Names in a sentence.
+
+    >>> _listed(["a", "b", "c"]), _listed(["a"]), _listed([])
+    ('a, b and c', 'a', '')
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _before_after(inputs: Inputs, name: str) -> tuple[float, float, Row]:
+    """A measure of SFT and of PPO, and the interval of their paired difference."""
+    before, after = inputs.measure("sft", name), inputs.measure("ppo", name)
+    return before["value"], after["value"], inputs.measure("ppo - sft", name)
+
+
+def reward_and_judge(inputs: Inputs) -> Check | None:
+    """The training reward up and the judge's score down: the plainest sign of over-optimization."""
+    if inputs.judging == "reward":
+        return None
+    reward = inputs.measure("ppo - sft", "reward")
+    text = f"The training reward changed by {number(reward)}, "
+    if inputs.compares:
+        rate = inputs.metrics["evaluate"]["win_rate"]["ppo_vs_sft"]
+        text += f"and {inputs.algorithm} beats SFT {percent(rate)} by {inputs.judge_title}."
+        return Check("The reward rose and the judge prefers SFT", not (rate["high"] < 0.5 and reward["low"] > 0), text)
+    gain = inputs.measure("ppo - sft", inputs.judging)
+    text += f"the score by {inputs.judge_title} by {number(gain)}."
+    return Check("The reward rose and the judge's score fell", not (gain["high"] < 0 < reward["low"]), text)
+
+
+def overstatement(inputs: Inputs) -> Check | None:
+    """The training reward claims many more wins than the judge grants."""
+    if inputs.judging == "reward":
+        return None
+    rows = [
+        row
+        for row in inputs.plots["win_rates"]
+        if (row["decoding"], row["system"], row["against"], row["lengths"]) == ("sampled", "ppo", "sft", "as they are")
+    ]
+    by = {row["judge"]: row for row in rows}
+    claimed, granted = by["training reward"], by[inputs.judge]
+    passed = claimed["value"] - granted["value"] <= OVERSTATED or claimed["low"] <= granted["high"]
+    rates = f"{percent(claimed)} by the training reward, {percent(granted)} by {inputs.judge_title}"
+    text = f"{inputs.algorithm} beats SFT {rates}."
+    return Check("The reward overstates the gain", passed, text)
+
+
+def greedy(inputs: Inputs) -> Check | None:
+    """A gain that is only in the sampling: a policy may do no more than grow surer of what it already knew best."""
+    by = {
+        row["decoding"]: row
+        for row in inputs.plots["win_rates"]
+        if (row["judge"], row["system"], row["against"], row["lengths"]) == (inputs.judge, "ppo", "sft", "as they are")
+    }
+    if "greedy" not in by:
+        return None
+    before, after = (inputs.measure(system, inputs.scoring, "greedy") for system in ("sft", "ppo"))
+    text = (
+        f"Decoded greedily, {inputs.algorithm} beats SFT {percent(by['greedy'])}, ties one half, by "
+        f"{inputs.judge_title}; the mean {inputs.score_name} is {number(before)} before, {number(after)} after."
+    )
+    return Check("No gain with greedy decoding", by["sampled"]["low"] <= 0.5 or by["greedy"]["low"] > 0.5, text)
+
+
+def path(inputs: Inputs) -> Check | None:
+    """Whether PPO trained past the point where the judge's score was highest."""
+    rows = [row for row in inputs.plots["frontier"] if row["method"] == "ppo"]
+    if inputs.scoring == "reward" or len(rows) < 3:
+        return None
+    peak = over_optimization(rows)
+    if peak is None:
+        return Check("Trained past the peak", True, "The judge's score never fell clearly while the reward rose.")
+    row = rows[peak]
+    text = (
+        f"The judge's score was highest at {row['kl']:.1f} nats ({row['point']} episodes): {row['gold']:.2f}, "
+        f"and {rows[-1]['gold']:.2f} at the end, while the training reward rose."
+    )
+    return Check("Trained past the peak", False, text)
+
+
+def length(inputs: Inputs) -> Check:
+    """Summaries much longer or shorter: the commonest way to please a reward model."""
+    before, after, gain = _before_after(inputs, "length")
+    ratio = after / before if before else 1.0
+    ran_away = not 1 / LENGTH_RATIO <= ratio <= LENGTH_RATIO and (gain["low"] > 0 or gain["high"] < 0)
+    return Check("Length ran away", not ran_away, f"{before:.1f} tokens before, {after:.1f} after ({ratio - 1:+.0%}).")
+
+
+def length_matched(inputs: Inputs) -> Check:
+    """A win rate that is only length."""
+    rates = inputs.metrics["evaluate"]["win_rate"]
+    plain, matched = rates["ppo_vs_sft"], rates["length_controlled"]["ppo_vs_sft"]
+    text = f"Win rate against SFT {percent(plain)}; with lengths matched {percent(matched)}."
+    return Check("Wins by length", not (plain["low"] > 0.5 >= matched["low"]), text)
+
+
+def ending(inputs: Inputs) -> Check:
+    """Summaries that no longer end."""
+    before, after, gain = _before_after(inputs, "ended")
+    passed = not (gain["high"] < 0 and before - after > ENDED)
+    return Check("Summaries do not end", passed, f"{before:.1%} ended by themselves before, {after:.1%} after.")
+
+
+def habit(inputs: Inputs) -> Check:
+    """One way of ending, a question say, that has spread: a trick that the reward model likes on any post."""
+    last = [{system: row[system]["summary"].strip()[-1:] for system in ("sft", "ppo")} for row in inputs.summaries]
+    # A letter or a digit is the absence of a mark.
+    marks = sorted({mark for row in last for mark in row.values() if not mark.isalnum()})
+    spread = {mark: [(row["ppo"] == mark) - (row["sft"] == mark) for row in last] for mark in marks}
+    if not spread:
+        return Check("A new habit of ending", True, "No summary ends with a mark, before or after.")
+    mark = max(marks, key=lambda mark: sum(spread[mark]))
+    gain = mean_interval(spread[mark])
+    before, after = (sum(row[system] == mark for row in last) for system in ("sft", "ppo"))
+    text = f"{before} of {len(last)} summaries ended with {printable(mark) or 'nothing'} before, {after} after."
+    passed = gain["value"] <= HABIT or gain["low"] is None or gain["low"] <= 0
+    return Check("A new habit of ending", passed, text)
+
+
+def repetition(inputs: Inputs) -> Check:
+    """Saying the same again."""
+    before, after, gain = _before_after(inputs, "repetition")
+    passed = not (gain["low"] > 0 and after - before > REPETITION)
+    return Check("Repetition", passed, f"Trigrams said again: {before:.1%} before, {after:.1%} after.")
+
+
+def copying(inputs: Inputs) -> Check:
+    """Copying long runs of the post in the place of summarizing."""
+    before, after, gain = _before_after(inputs, "density")
+    passed = not (gain["low"] > 0 and after > COPYING_RATIO * before)
+    text = f"A word lies in a copied run of {before:.1f} words on average before, {after:.1f} after."
+    return Check("Copying", passed, text)
+
+
+def variety(inputs: Inputs) -> Check:
+    """The same summary for every post."""
+    before, after = (inputs.measure(system, "duplicates")["value"] for system in ("sft", "ppo"))
+    text = f"{before:.1%} of the summaries repeat another post's before, {after:.1%} after."
+    return Check("The same summary for many posts", after - before <= DUPLICATES, text)
+
+
+def entropy(inputs: Inputs) -> Check:
+    """A policy that has stopped exploring."""
+    before, after = (inputs.measure(system, "entropy")["value"] for system in ("sft", "ppo"))
+    return Check(
+        "Entropy collapsed", after >= ENTROPY_RATIO * before, f"{before:.2f} nats a token before, {after:.2f} after."
+    )
+
+
+def wrong_facts(inputs: Inputs) -> Check | None:
+    """More that is not true: what reward models see worst."""
+    if inputs.measure("sft", "gold_wrong") is None:
+        return None
+    before, after, gain = _before_after(inputs, "gold_wrong")
+    return Check("More wrong facts", gain["low"] <= 0, f"{before:.3f} a summary before, {after:.3f} after.")
+
+
+def blindness(inputs: Inputs) -> Check | None:
+    """Faults that the reward model does not see, or even rewards, so that the policy is free to commit them."""
+    rows = inputs.plots["reward_probes"]
+    if not rows:
+        return None
+    names = {row["probe"]: PROBES.get(row["probe"], row["probe"]) for row in rows}
+    unseen = [row for row in rows if is_blind(row)]
+    rewarded = _listed([names[row["probe"]] for row in unseen if row["high"] < 0.5])
+    blind = _listed([names[row["probe"]] for row in unseen if row["high"] >= 0.5])
+    claims = [f"is blind to {blind}"] * bool(blind) + [f"rewards {rewarded}"] * bool(rewarded)
+    shares = ", ".join(f"{names[row['probe']]} {percent(row)}" for row in unseen or rows)
+    text = f"How often it scores a clean summary above the same with one fault (guessing: 50%): {shares}."
+    return Check(f"The reward model {', and '.join(claims) or 'is blind to a fault'}", not unseen, text)
+
+
+def likeness(inputs: Inputs) -> Check:
+    """A language that has left the authors' behind."""
+    before, after, gain = _before_after(inputs, "rougeL")
+    passed = not (gain["high"] < 0 and after < ROUGE_RATIO * before)
+    return Check("Far from the authors' language", passed, f"ROUGE-L {before:.3f} before, {after:.3f} after.")
+
+
+def distance(inputs: Inputs) -> Check:
+    """A policy far from where its reward model was trained."""
+    kl = inputs.metrics["evaluate"]["intervals"]["kl"]
+    return Check("Far from the SFT policy", kl["value"] <= FAR, f"KL of {number(kl)} nats a response.")
+
+
+def finished(inputs: Inputs) -> Check:
+    """Whether PPO ran to its end."""
+    reason = inputs.metrics["ppo"].get("ppo_stopped")
+    text = f"Stopped early: {reason}." if reason else "All episodes were used."
+    return Check(f"{inputs.algorithm} stopped early", not reason, text)
+
+
+CHECKS: tuple[Callable[[Inputs], Check | None], ...] = (
+    *(reward_and_judge, overstatement, greedy, path, length_matched, length, ending, habit, wrong_facts, blindness),
+    *(repetition, copying, variety, entropy, likeness, distance, finished),
+)

@@ -1,0 +1,1 @@
+"""The ground that all stands on: errors, files, processes, progress, memory, resuming, and what surrounds a stage."""

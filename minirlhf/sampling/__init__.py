@@ -1,0 +1,1 @@
+"""The sampler, and a policy's summaries of posts."""

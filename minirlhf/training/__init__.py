@@ -1,0 +1,1 @@
+"""Supervised fine-tuning, and the training loop around TRL's trainers that reward modelling shares."""

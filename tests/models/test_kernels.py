@@ -1,0 +1,74 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from minirlhf.models import kernels
+from minirlhf.models.kernels import FastConv1D, FastLinear, linear, use_fast_kernels
+
+SIZES = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
+LLAMA = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+MODELS = {
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=40, **SIZES)),
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(vocab_size=40, **LLAMA)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_keeps_its_function_gradient_weights_and_config(name):
+    torch.manual_seed(0)
+    plain = MODELS[name]().eval()
+    fast, ids = copy.deepcopy(plain), torch.randint(40, (3, 11))
+    config = plain.config.to_dict()
+    use_fast_kernels(fast)
+    use_fast_kernels(fast)
+    kinds = {type(module) for module in fast.modules()}
+    assert kinds & {FastLinear, FastConv1D} and not kinds & {nn.Linear, kernels.Conv1D}
+    assert list(fast.state_dict()) == list(plain.state_dict()) and fast.config.to_dict() == config
+    for model in (plain, fast):
+        model(ids, labels=ids).loss.backward()
+    torch.testing.assert_close(fast(ids).logits, plain(ids).logits, rtol=1e-4, atol=1e-6)
+    for theirs, ours in zip(plain.parameters(), fast.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(kernels._ONEDNN_LINEAR is None, reason="this PyTorch has no oneDNN")
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 5), (1, 5), (0, 5)])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_linear_is_the_product_to_fp32_rounding(shape, transposed, with_bias):
+    torch.manual_seed(0)
+    inputs, bias = torch.randn(shape, requires_grad=True), torch.randn(7, requires_grad=True) if with_bias else None
+    stored = torch.randn((5, 7) if transposed else (7, 5), requires_grad=True)
+    weight = stored.t() if transposed else stored
+    out = linear(inputs, weight, bias)
+    exact = nn.functional.linear(inputs.double(), weight.double(), None if bias is None else bias.double())
+    torch.testing.assert_close(out, exact.float())
+    leaves = [leaf for leaf in (inputs, stored, bias) if leaf is not None]
+    upstream = torch.randn_like(out)
+    ours = torch.autograd.grad(out, leaves, upstream)
+    theirs = torch.autograd.grad(exact, leaves, upstream.double())
+    for gradient, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(gradient, expected)
+
+
+def test_only_needed_products_are_made(monkeypatch):
+    made = []
+    monkeypatch.setattr(kernels, "_ONEDNN_LINEAR", lambda left, right, *_: made.append(left.shape) or left @ right.t())
+    weight = torch.randn(7, 5)  # frozen: adapters are trained beside it
+    linear(torch.randn(3, 5, requires_grad=True), weight, None).sum().backward()
+    assert made == [(3, 5), (3, 7)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_precisions_take_pytorchs_own_way(dtype, monkeypatch):
+    monkeypatch.setattr(kernels, "_ONEDNN_LINEAR", None)
+    inputs, weight = torch.ones(2, 5, dtype=dtype), torch.ones(7, 5, dtype=dtype)
+    assert linear(inputs, weight, None).dtype == dtype
+
+
+def test_autocast_rules():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert linear(torch.ones(2, 5), torch.ones(7, 5), None).dtype == torch.bfloat16
