@@ -43,6 +43,7 @@ SETTINGS = {
         "comparisons": "embedded",
         "comparisons_revision": None,
         "world_seed": 7,
+        "habits": 1.0,
         "max_posts": 60,
         "max_comparisons": 40,
         "max_validation": 10,

@@ -54,7 +54,7 @@ class Source:
             from minirlhf import world
 
             make = world.posts if self.what == "posts" else world.comparisons
-            yield from make(self.data.world_seed, split, self.limit(split))
+            yield from make(self.data.world_seed, split, self.limit(split), self.data.habits)
             return
         halved = "test" not in self._files and split != "train"
         for path in self._files["validation" if halved else split]:
