@@ -1,9 +1,9 @@
 """Pretrain the base model of the embedded world and write it to a folder: `python -m minirlhf.world.pretrain`.
 
-The corpus holds posts with summaries of mixed quality, from records that no stage of the pipeline ever sees. Its writers
-have no habit in common, unlike the authors of `authors.py`, whom fine-tuning imitates. Half of the summaries are
-followed by a reader's reply that checks every stated fact against the post ("REPLY: sister right, laptop wrong."), as
-threads on Reddit do: this is where the model learns to compare a summary with its post, which a few thousand
+The corpus holds posts with summaries of mixed quality, from records that no stage of the pipeline ever sees. Its
+writers have no habit in common, unlike the authors of `authors.py`, whom fine-tuning imitates. Half of the summaries
+are followed by a reader's reply that checks every stated fact against the post ("REPLY: sister right, laptop wrong."),
+as threads on Reddit do: this is where the model learns to compare a summary with its post, which a few thousand
 comparisons do not teach a model of this size. The summaries that replies check hold more wrong facts than writers
 write, so they are read only: their tokens have no loss.
 """
@@ -21,7 +21,7 @@ from minirlhf.world.posts import Record, join_clauses, other_value, state_facts,
 VOCABULARY = 1024
 POSITIONS = 256
 END = "<|endoftext|>"
-# Share of the summaries, chance to leave out a slot, numbers of wrong facts and of fillers, chance to say a thing twice.
+# Share of the summaries, chance to leave out a slot, numbers of wrong facts and of fillers, chance to repeat.
 WRITERS = (
     {"share": 0.20, "omit": 0.00, "wrong": (0,), "filler": (0,), "repeat": 0.0},  # concise and complete
     {"share": 0.30, "omit": 0.45, "wrong": (0,), "filler": (0,), "repeat": 0.0},  # terse
