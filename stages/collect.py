@@ -15,7 +15,7 @@ from minirlhf.runtime.resume import resume_folder, saved
 from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import Params, load_params
 
-HELD_OUT_POSTS = 100  # of validation and test each, for which candidates are compared too
+HELD_OUT_POSTS = 200  # of validation and test each, for which candidates are compared too
 SPLITS = ("train", "validation", "test")
 
 

@@ -58,6 +58,7 @@ SETTINGS = {
         "base": None,
         "pretrained": None,
         "revision": None,
+        "likelihood": False,
         "format": "concat",
         **TRAIN,
     },

@@ -1,0 +1,85 @@
+"""What the likelihood of a response says of it, as a few numbers that are added to a reward model's score.
+
+A reward model trained on some thousand comparisons sees what is missing and what is filler, but not that a fact is
+another one than the post's, that words are shuffled, or that a clause stands twice. The language model that wrote the
+responses does: such tokens are unlikely to it. Its likelihood alone would be no more than a lower temperature in
+disguise, so comparisons decide what each number weighs (`minirlhf.reward_modeling.weights`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from minirlhf.hub.configs import load_tokenizer
+from minirlhf.models.loading import load_policy
+from minirlhf.models.logprobs import response_logprobs
+from minirlhf.models.trunk import TrunkAndHead
+from minirlhf.runtime.memory import BatchSize
+from minirlhf.text.prompts import encode_all
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What counts of a response's tokens, beside a reward model's score, which counts 1."""
+
+    total: float  # for each nat of its log-probability
+    surprise: float  # for each token that is less likely than `threshold`
+    threshold: float  # nats
+
+    def apply(self, logprobs: np.ndarray) -> float:
+        """The weighted sum for the log-probabilities [R] of a response's tokens, in nats.
+
+        >>> Weights(total=0.5, surprise=-1.0, threshold=-4.0).apply(np.array([-1.0, -5.0]))
+        -4.0
+        """
+        return self.total * float(logprobs.sum()) + self.surprise * int((logprobs < self.threshold).sum())
+
+    def as_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+class Likelihood:
+    """The likelihood of responses under a language model, at temperature 1: token by token, or as a weighted number.
+
+    Args:
+        policy, tokenizer: the language model, as it wrote the responses that were compared.
+        weights: for a call.
+        batch_size: most sequences in one pass; halves where memory runs out.
+        precision: "fp32" or "bf16".
+    """
+
+    def __init__(
+        self,
+        policy: torch.nn.Module,
+        tokenizer: Any,
+        weights: Weights | None = None,
+        batch_size: int = 32,
+        device: str | torch.device = "cpu",
+        precision: str = "fp32",
+    ):
+        self.parts, self.tokenizer, self.weights = TrunkAndHead(policy.to(device)), tokenizer, weights
+        self.batch_size = BatchSize(batch_size, "likelihood: batch_size", "bf16 or shorter prompts")
+        self.device, self.precision = torch.device(device), precision
+
+    @classmethod
+    def load(cls, folder: Path, weights: Mapping[str, float] | None = None, **options: Any) -> Self:
+        """The language model of a folder; weights as `Weights.as_json` gives them."""
+        return cls(load_policy(folder), load_tokenizer(folder), weights and Weights(**weights), **options)
+
+    def logprobs(self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> list[np.ndarray]:
+        """Of each of B responses the log-probabilities [R] of its tokens; of EOS too, where it ended by itself."""
+        prompt_ids, response_ids = encode_all(self.tokenizer, prompts), encode_all(self.tokenizer, responses)
+        end = self.tokenizer.eos_token_id
+        response_ids = [[*ids, end] if done else ids for ids, done in zip(response_ids, ended, strict=True)]
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            found = response_logprobs(self.parts, prompt_ids, response_ids, 1.0, self.batch_size)
+        return [row.numpy() for row in found]
+
+    def __call__(self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> list[float]:
+        """B weighted numbers."""
+        assert self.weights is not None
+        return [self.weights.apply(row) for row in self.logprobs(prompts, responses, ended)]
