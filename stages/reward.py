@@ -128,7 +128,7 @@ def complete(
         print(f"reward: the likelihood {'helps' if learnt.helps else 'is left out'}: held-out loss falls by {found}")
         if learnt.helps:
             shutil.copytree(sft, folder / "likelihood")
-            note |= {"likelihood": learnt.weights.as_json(), "scale": learnt.scale}
+            note |= {"likelihood": learnt.weights, "scale": learnt.scale}
             reward = load()
     note |= {"format": reward.format, "mean": mean_score(reward, references) * reward.scale}
     return load()

@@ -1,8 +1,8 @@
-"""Best against best: each policy at the temperature that suits it, chosen on posts that the comparison never sees.
+"""Best against best: each policy at the temperature that suits it, chosen on posts that no comparison sees.
 
-A gain at one temperature can be a gain of temperature: sampling SFT more coldly may give it for free. So every policy is
-sampled at each of `evaluate.temperatures` on validation posts, keeps the one at which whoever decides likes it best, and
-is compared at that one on the test posts.
+A gain at one temperature can be a gain of temperature: sampling SFT more coldly may give it for free. So each policy
+is sampled at each of `evaluate.temperatures` on validation posts, keeps the one at which whoever decides likes it
+best, and is compared at that one on the test posts.
 """
 
 from collections.abc import Mapping

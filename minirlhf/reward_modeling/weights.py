@@ -12,20 +12,19 @@ import numpy as np
 from scipy.optimize import minimize
 
 from minirlhf.reward_modeling.quality import score_once, share, sides, summaries_of
-from minirlhf.rewards.likelihood import Likelihood, Weights
+from minirlhf.rewards.likelihood import FEATURES, Likelihood, describe
 from minirlhf.rewards.text import RewardFunction
 from minirlhf.statistics.bootstrap import Bootstrap, Estimate
 
 FOLDS = 5
 PRIOR = 1.0  # precision of the normal prior on weights of standardized differences: nothing beside hundreds of pairs
-THRESHOLDS = (-2.0, -2.5, -3.0, -3.5, -4.0, -5.0, -6.0, -8.0)  # nats, of a surprising token
 
 
 @dataclass(frozen=True)
 class Learnt:
     """The weights, and whether they are worth having."""
 
-    weights: Weights  # where the reward model's own score weighs 1
+    weights: dict[str, float]  # of a likelihood's features, where the reward model's own score weighs 1
     scale: float  # the sum divided by this is log-odds
     gain: Estimate  # nats by which the loss of a comparison falls that had no part in them: with and without likelihood
 
@@ -36,28 +35,19 @@ class Learnt:
 
 
 def learn(reward: RewardFunction, likelihood: Likelihood, rows: Sequence[dict], bootstrap: Bootstrap) -> Learnt:
-    """Weights from comparisons (rows of `prompt`, `chosen`, `rejected`) that the reward model did not train on.
-
-    The threshold is the one of THRESHOLDS with the least held-out loss.
-    """
+    """Weights from comparisons (rows of `prompt`, `chosen`, `rejected`) that the reward model did not train on."""
     summaries = summaries_of(rows)
     scores = score_once(reward, summaries)
     prompts, texts, ended = map(list, zip(*summaries, strict=True))
-    logprobs = dict(zip(summaries, likelihood.logprobs(prompts, texts, ended), strict=True))
+    features = map(describe, likelihood.logprobs(prompts, texts, ended))
+    known = {summary: (scores[summary], *row) for summary, row in zip(summaries, features, strict=True)}
+    differences = np.array([np.subtract(known[chosen], known[rejected]) for chosen, rejected in map(sides, rows)])
     posts = [row["prompt"] for row in rows]
-
-    def differences(threshold: float) -> np.ndarray:
-        """[N, 3] of score, total and surprises, chosen minus rejected."""
-        known = {s: (scores[s], logprobs[s].sum(), (logprobs[s] < threshold).sum()) for s in summaries}
-        return np.array([np.subtract(known[chosen], known[rejected]) for chosen, rejected in map(sides, rows)], float)
-
-    losses = {threshold: held_out_losses(differences(threshold), posts) for threshold in THRESHOLDS}
-    threshold = min(losses, key=lambda threshold: losses[threshold].mean())
-    of_reward, of_total, of_surprise = fit(differences(threshold))
+    gains = held_out_losses(differences[:, :1], posts) - held_out_losses(differences, posts)
+    of_reward, *others = fit(differences)
     scale = float(1 / of_reward) if of_reward else 0.0
-    weights = Weights(total=float(of_total * scale), surprise=float(of_surprise * scale), threshold=threshold)
-    without = held_out_losses(differences(threshold)[:, :1], posts)
-    return Learnt(weights, scale, share(without - losses[threshold], rows, bootstrap))
+    weights = {name: float(weight * scale) for name, weight in zip(FEATURES, others, strict=True)}
+    return Learnt(weights, scale, share(gains, rows, bootstrap))
 
 
 def fit(differences: np.ndarray) -> np.ndarray:

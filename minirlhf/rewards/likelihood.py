@@ -1,13 +1,12 @@
-"""What the likelihood of a response says of it, as a few numbers that are added to a reward model's score.
+"""What the likelihood of a response says of it, as a number that is added to a reward model's score.
 
 A reward model trained on some thousand comparisons sees what is missing and what is filler, but not that a fact is
 another one than the post's, that words are shuffled, or that a clause stands twice. The language model that wrote the
 responses does: such tokens are unlikely to it. Its likelihood alone would be no more than a lower temperature in
-disguise, so comparisons decide what each number weighs (`minirlhf.reward_modeling.weights`).
+disguise, so comparisons decide what it weighs (`minirlhf.reward_modeling.weights`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,25 +20,19 @@ from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.runtime.memory import BatchSize
 from minirlhf.text.prompts import encode_all
 
+# Of the tokens' likelihood: their sum, and how many are less likely than each of these, in nats. A weight for each is a
+# function of a token's surprise that is learnt and not chosen.
+THRESHOLDS = (-2, -3, -4, -5, -6, -8)
+FEATURES = ("total", *(f"below {threshold}" for threshold in THRESHOLDS))
 
-@dataclass(frozen=True)
-class Weights:
-    """What counts of a response's tokens, beside a reward model's score, which counts 1."""
 
-    total: float  # for each nat of its log-probability
-    surprise: float  # for each token that is less likely than `threshold`
-    threshold: float  # nats
+def describe(logprobs: np.ndarray) -> np.ndarray:
+    """The `FEATURES` of one response, of its tokens' log-probabilities [R] in nats.
 
-    def apply(self, logprobs: np.ndarray) -> float:
-        """The weighted sum for the log-probabilities [R] of a response's tokens, in nats.
-
-        >>> Weights(total=0.5, surprise=-1.0, threshold=-4.0).apply(np.array([-1.0, -5.0]))
-        -4.0
-        """
-        return self.total * float(logprobs.sum()) + self.surprise * int((logprobs < self.threshold).sum())
-
-    def as_json(self) -> dict[str, float]:
-        return asdict(self)
+    >>> describe(np.array([-1.0, -5.5])).tolist()
+    [-6.5, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]
+    """
+    return np.array([logprobs.sum(), *(np.sum(logprobs < threshold) for threshold in THRESHOLDS)], float)
 
 
 class Likelihood:
@@ -47,7 +40,7 @@ class Likelihood:
 
     Args:
         policy, tokenizer: the language model, as it wrote the responses that were compared.
-        weights: for a call.
+        weights: of the FEATURES by name, for a call; one that is not named counts nothing.
         batch_size: most sequences in one pass; halves where memory runs out.
         precision: "fp32" or "bf16".
     """
@@ -56,19 +49,20 @@ class Likelihood:
         self,
         policy: torch.nn.Module,
         tokenizer: Any,
-        weights: Weights | None = None,
+        weights: Mapping[str, float] | None = None,
         batch_size: int = 32,
         device: str | torch.device = "cpu",
         precision: str = "fp32",
     ):
-        self.parts, self.tokenizer, self.weights = TrunkAndHead(policy.to(device)), tokenizer, weights
+        self.parts, self.tokenizer = TrunkAndHead(policy.to(device)), tokenizer
+        self.weights = np.array([(weights or {}).get(name, 0.0) for name in FEATURES])
         self.batch_size = BatchSize(batch_size, "likelihood: batch_size", "bf16 or shorter prompts")
         self.device, self.precision = torch.device(device), precision
 
     @classmethod
     def load(cls, folder: Path, weights: Mapping[str, float] | None = None, **options: Any) -> Self:
-        """The language model of a folder; weights as `Weights.as_json` gives them."""
-        return cls(load_policy(folder), load_tokenizer(folder), weights and Weights(**weights), **options)
+        """The language model of a folder."""
+        return cls(load_policy(folder), load_tokenizer(folder), weights, **options)
 
     def logprobs(self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> list[np.ndarray]:
         """Of each of B responses the log-probabilities [R] of its tokens; of EOS too, where it ended by itself."""
@@ -80,6 +74,5 @@ class Likelihood:
         return [row.numpy() for row in found]
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> list[float]:
-        """B weighted numbers."""
-        assert self.weights is not None
-        return [self.weights.apply(row) for row in self.logprobs(prompts, responses, ended)]
+        """B weighted sums of features."""
+        return [float(describe(row) @ self.weights) for row in self.logprobs(prompts, responses, ended)]
