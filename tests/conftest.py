@@ -66,7 +66,15 @@ SETTINGS = {
     "rloo": {**BASELINE, "num_generations": 2, "num_iterations": 1},
     "grpo": {**BASELINE, "num_generations": 2, "num_iterations": 1},
     "dpo": BASELINE,
-    "evaluate": {"batch_size": 8, "bootstrap": 100, "judge": None, "best_of_n": 4, "frontier_posts": 8},
+    "evaluate": {
+        "batch_size": 8,
+        "bootstrap": 100,
+        "judge": None,
+        "temperatures": [0.0, 1.0],
+        "selection_posts": 6,
+        "best_of_n": 4,
+        "frontier_posts": 8,
+    },
 }
 
 

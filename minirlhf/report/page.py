@@ -43,7 +43,8 @@ def write_page(
     navigation = "".join(f'<li><a href="#{key}">{name}</a></li>' for key, name in SECTIONS.items())
     faults = tables.probe_table(inputs)
     bodies = {
-        "results": _panels(panels, "scores", "win_rates") + tables.measures_table(inputs).html()
+        "results": _panels(panels, "scores", "temperatures", "win_rates") + tables.best_table(inputs).html()
+        + tables.measures_table(inputs).html()
         + _details("Every win rate", tables.win_rate_table(inputs).html())
         + _details("Greedy decoding", tables.greedy_table(inputs).html())
         + _seeds(inputs, panels),

@@ -95,7 +95,21 @@ def measures_table(inputs: Inputs) -> Table:
         cells = [without_interval(inputs.measure(system, name), decimals) for system in names]
         if any(cells):
             rows.append((label, *cells, with_interval(inputs.measure("ppo - sft", name), decimals)))
-    return Table("Before and after", header, rows)
+    return Table("Before and after, at the training temperature", header, rows)
+
+
+def best_table(inputs: Inputs) -> Table:
+    """Each system at its own best temperature: the score, and how often it beats SFT."""
+    best, rate = inputs.metrics["evaluate"]["best"], inputs.metrics["evaluate"]["win_rate"]["ppo_vs_sft"]
+    score = inputs.scoring
+    rows = [("authors", "", with_interval(inputs.measure("reference", score), 2), "")]
+    for system, label, wins in (("sft", "SFT", ""), ("ppo", inputs.algorithm, with_interval(rate, "%"))):
+        found = with_interval(inputs.measure(system, score, "best"), 2)
+        rows.append((label, f"{best[system]['temperature']:g}", found, wins))
+    if of_n := best["best_of_n"]:
+        name = f"best of {of_n['n']} of SFT, {of_n['posts']} posts"
+        rows.insert(2, (name, f"{of_n['temperature']:g}", with_interval(of_n[score], 2), ""))
+    return Table("Best against best", ("", "temperature", inputs.score_name, "beats SFT"), rows)
 
 
 def greedy_table(inputs: Inputs) -> Table:
@@ -194,7 +208,13 @@ def seeds_note(inputs: Inputs) -> str:
 
 def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) -> str:
     """results/tables.md: the verdict and every table."""
-    tables = [measures_table(inputs), win_rate_table(inputs), greedy_table(inputs), frontier_table(inputs)]
+    tables = [
+        best_table(inputs),
+        measures_table(inputs),
+        win_rate_table(inputs),
+        greedy_table(inputs),
+        frontier_table(inputs),
+    ]
     tables += [reward_table(inputs)]
     tables += [probe_table(inputs)] if inputs.plots["reward_probes"] else []
     parts = ["# Results in tables", " ".join(sentences), "Intervals are 95%, by bootstrap over posts."]

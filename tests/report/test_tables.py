@@ -49,7 +49,7 @@ def test_the_frontiers_points_are_told_with_their_price(inputs, real):
 def test_markdown_has_every_table(inputs):
     text = markdown(inputs, run_checks(inputs), ("One.", "Two."))
     assert "One. Two." in text
-    assert text.count("\n## ") == 8 and "nan" not in text.lower()
+    assert text.count("\n## ") == 9 and "nan" not in text.lower()
 
 
 def test_what_the_reward_model_is_worth(inputs):
