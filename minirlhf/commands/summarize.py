@@ -12,7 +12,8 @@ from minirlhf.runtime.errors import UserError, printable
 from minirlhf.runtime.files import read_jsonl, read_text
 from minirlhf.runtime.stage import quiet
 from minirlhf.settings.params import load_params
-from minirlhf.text.prompts import ENDING, Post, build_prompt, parse_prompt, truncate_prompt
+from minirlhf.text.prompts import ENDING, Post, build_prompt, parse_prompt
+from minirlhf.text.truncate import truncate_prompt
 
 # Of Stiennon et al. 2020, for a folder without params.yaml.
 MAX_PROMPT_TOKENS, MAX_NEW_TOKENS = 512, 53
