@@ -349,7 +349,7 @@ CASES = {
     "two files for one split": (
         "prepare", own(remove("own/posts/train.jsonl"), write("own/posts/train_prefs.jsonl", "{}"),
                        write("own/posts/train_sft.jsonl", "{}")),
-        "own/posts: several files for the train split (train_prefs.jsonl, train_sft.jsonl): leave the one that is meant"),
+        "own/posts: several files for train (train_prefs.jsonl, train_sft.jsonl): leave the one that is meant"),
     "one of two shards": (
         "prepare", own(remove("own/posts/train.jsonl"), write("own/posts/train-00000-of-00002.jsonl", "{}")),
         "own/posts: train: only 1 of 2 files, of which train-00000-of-00002.jsonl is one"),

@@ -122,7 +122,7 @@ def _choose(families: dict[Family, list[Path]], split: str, name: str) -> list[P
     rivals = [paths for family, paths in families.items() if first.named or family[:3] == first[:3]]
     if len(rivals) > 1:
         shown = _listed(sorted(paths[0].name for paths in rivals))
-        raise UserError(f"{name}: several files for the {split} split ({shown}): leave the one that is meant")
+        raise UserError(f"{name}: several files for {split} ({shown}): leave the one that is meant")
     paths = families[first]
     counts = {int(shard["count"]) for path in paths for shard in SHARD.finditer(path.name) if shard["count"]}
     if counts and counts != {len(paths)}:

@@ -63,10 +63,10 @@ def test_the_plainest_name_is_taken_and_the_others_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("names", "line"),
     [
-        (["train_prefs.jsonl", "train_sft.jsonl"], r"for the train split \(train_prefs.jsonl, train_sft.jsonl\)"),
-        (["train1.jsonl", "train2.jsonl"], r"for the train split \(train1.jsonl, train2.jsonl\): leave the one"),
-        (["train.jsonl", "train.csv"], r"for the train split \(train.csv, train.jsonl\): leave the one that is meant"),
-        (["train_sft/0.jsonl", "train_gen/0.jsonl"], "several files for the train split"),
+        (["train_prefs.jsonl", "train_sft.jsonl"], r"for train \(train_prefs.jsonl, train_sft.jsonl\)"),
+        (["train1.jsonl", "train2.jsonl"], r"for train \(train1.jsonl, train2.jsonl\): leave the one"),
+        (["train.jsonl", "train.csv"], r"for train \(train.csv, train.jsonl\): leave the one that is meant"),
+        (["train_sft/0.jsonl", "train_gen/0.jsonl"], "several files for train"),
         (["train-00000-of-00002.parquet"], "train: only 1 of 2 files, of which train-00000-of-00002.parquet is one"),
     ],
 )

@@ -56,15 +56,7 @@ def set_param(**data):
     write_json("params.yaml", params | {"data": params["data"] | data})
 
 
-BREAKS = {
-    "\\r\\n": "\r\n",
-    "\\r": "\r",
-    "U+2028": "\u2028",
-    "U+2029": "\u2029",
-    "NEL": "\x85",
-    "\\f": "\f",
-    "\\v": "\v",
-}
+BREAKS = ["\r\n", "\r", "\u2028", "\u2029", "\x85", "\f", "\v"]
 
 
 @pytest.mark.parametrize("line_break", BREAKS, ids=repr)
