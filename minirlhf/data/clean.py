@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING
 
 from minirlhf.data.rows import RawRow
 from minirlhf.runtime.files import is_unicode
-from minirlhf.text.prompts import build_completion, encode, encode_all, parse_prompt, truncate_prompt
+from minirlhf.text.prompts import (
+    build_completion,
+    encode_all,
+    encode_prompts,
+    first_tokens,
+    parse_prompt,
+    truncate_prompt,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -130,8 +137,10 @@ class Cleaner:
     def _fit(self, rows: list[dict], tally: Tally) -> Iterator[dict]:
         """The rows within the limits, prompts cut where they must be, with "lengths" and "truncated" added."""
         ids = {column: encode_all(self.tokenizer, [row[column] for row in rows]) for column in self.columns}
+        first = len(first_tokens(self.tokenizer))
         for index, row in enumerate(rows):
             lengths = {column: len(ids[column][index]) for column in self.columns}
+            lengths["prompt"] += first
             row["truncated"] = lengths["prompt"] > self.max_prompt_tokens
             if row["truncated"]:
                 row["prompt"] = truncate_prompt(row["prompt"], self.max_prompt_tokens, self._count)
@@ -143,7 +152,7 @@ class Cleaner:
                 yield row | {"lengths": lengths}
 
     def _count(self, text: str) -> int:
-        return len(encode(self.tokenizer, text))
+        return len(encode_prompts(self.tokenizer, [text])[0])
 
 
 def digest(text: str) -> bytes:

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from minirlhf.hub.configs import read_tokenizer
 from minirlhf.hub.locate import model_place
+from minirlhf.models.adapters import plain
 from minirlhf.models.kernels import use_fast_kernels
 from minirlhf.models.loading import check_vocabulary, load_reward_model
 from minirlhf.models.trunk import at_least_float32
@@ -23,7 +24,7 @@ from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_object
 from minirlhf.runtime.memory import BatchSize
 from minirlhf.runtime.progress import Progress
-from minirlhf.text.prompts import encode_all, spell_out
+from minirlhf.text.prompts import encode_all, first_tokens, spell_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -68,6 +69,7 @@ class RewardModel:
     ):
         if format is None:
             format = "concat" if hasattr(model, "score") else "pair"
+        model = plain(model, "reward model")
         if model.config.num_labels != 1:
             raise UserError(f"reward model: it has {model.config.num_labels} labels; a reward has 1")
         if format not in ("concat", "pair"):
@@ -120,11 +122,12 @@ class RewardModel:
             # does not suffice, it shows at once.
             lengths = [len(sequence["input_ids"]) for sequence in sequences]
             order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+            width = self.model.config.get_text_config().hidden_size
 
             def count(rows: int, first: int) -> int:
                 """Sequences in a pass, none of them longer than its first."""
                 if self.device.type == "cpu":
-                    return min(rows, CPU_ELEMENTS // (self.model.config.hidden_size * lengths[first]))
+                    return min(rows, CPU_ELEMENTS // (width * lengths[first]))
                 return rows * lengths[order[0]] // lengths[first]
 
             self.batch_size.each(order, score, count)
@@ -140,13 +143,17 @@ class RewardModel:
         return self._concatenate(prompts, responses, ended)
 
     def _concatenate(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[dict[str, list[int]]]:
-        """Prompt, response, and EOS where it ended, each encoded alone, as the reward stage trains on them."""
+        """Prompt, response, and EOS where it ended, each encoded alone, as the reward stage trains on them.
+
+        They follow the BOS that the tokenizer begins every text with, if it does.
+        """
+        first = first_tokens(self.tokenizer)
         prompt_ids, response_ids = encode_all(self.tokenizer, prompts), encode_all(self.tokenizer, responses)
         sequences = []
         for prompt, response, complete in zip(prompt_ids, response_ids, ended, strict=True):
             response = [*response, self.tokenizer.eos_token_id] if complete else response
-            self._check_fits(len(response))
-            sequences.append({"input_ids": (prompt + response)[-self.max_length :]})
+            self._check_fits(len(first) + len(response))
+            sequences.append({"input_ids": first + (prompt + response)[len(first) - self.max_length :]})
         return sequences
 
     def _encode_pairs(self, prompts: list[str], responses: list[str]) -> list[dict[str, list[int]]]:
@@ -199,7 +206,7 @@ def raw_scores(model: "PreTrainedModel", input_ids: Tensor, lengths: Tensor, **i
 
 def _longest_input(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int:
     """What both model and tokenizer allow; either may not say."""
-    positions = getattr(model.config, "max_position_embeddings", None) or 10**9
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 10**9
     # RoBERTa-type models count positions from padding_idx + 1.
     embeddings = getattr(model.base_model, "embeddings", None)
     offset = getattr(embeddings, "padding_idx", None) if model.config.model_type in ("roberta", "xlm-roberta") else None

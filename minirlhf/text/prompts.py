@@ -8,6 +8,7 @@ A summary follows with one leading space, and EOS after it.
 """
 
 import bisect
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -73,6 +74,19 @@ def encode_all(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> li
         if found:
             raise UserError(f"the tokenizer finds a special token of its own in the text {found[0][:200]!r}")
     return rows
+
+
+def encode_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> list[list[int]]:
+    """What a model reads of prompts: their tokens, after those that its tokenizer begins every text with."""
+    first = first_tokens(tokenizer)
+    return [first + ids for ids in encode_all(tokenizer, prompts)]
+
+
+def first_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """What a tokenizer puts before every text: BOS, as Llama's, Gemma's and OPT's do, or nothing, as GPT-2's."""
+    whole, text = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+    starts = range(len(whole) - len(text) + 1)
+    return whole[: next((start for start in starts if whole[start : start + len(text)] == text), 0)]
 
 
 def spell_out(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[str]:
@@ -147,5 +161,23 @@ def truncate_text(text: str, fits: Callable[[str], bool]) -> str | None:
 
 
 def decode(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
-    """The text of generated tokens without special tokens, its leading space as generated."""
+    """The text of tokens without special tokens."""
     return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def decode_response(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
+    """The text of a generated response, its leading space as generated, without the EOS that ends it.
+
+    Any other special token stands in it as it is spelt, and an embedding that is no token as U+FFFD: a policy must not
+    be able to write what a reward function does not see.
+    """
+    ids, known = list(ids), len(tokenizer)
+    if ids[-1:] == [tokenizer.eos_token_id]:
+        ids.pop()
+    options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+    if max(ids, default=0) < known:
+        return tokenizer.decode(ids, **options)
+    runs = itertools.groupby(ids, key=lambda token: token < known)
+    return "".join(
+        tokenizer.decode(list(run), **options) if is_token else "\ufffd" * len(list(run)) for is_token, run in runs
+    )
