@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Place = str | Path
 ADAPTER = "adapter_config.json"  # of peft; transformers puts its adapter over whatever weights it finds, without a word
+WEIGHTS = "*.safetensors"
 TOKENIZER = ("*.json", "*.txt", "*.model", "*.jinja")  # files of a tokenizer, and a model's config
 
 

@@ -7,15 +7,13 @@ checked first (`minirlhf.hub`).
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minirlhf.hub.configs import TOKENIZER, Place, find_model, load_config
+from minirlhf.hub.configs import TOKENIZER, WEIGHTS, Place, find_model, load_config
 from minirlhf.models.checks import check_embeddings
 from minirlhf.runtime.errors import UserError, first_line
 from minirlhf.runtime.files import replace_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-WEIGHTS = "*.safetensors"
 
 
 def load_policy(name: Place, revision: str | None = None) -> "PreTrainedModel":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from minirlhf.hub.configs import read_tokenizer
+from minirlhf.hub.configs import TOKENIZER, find_model, read_tokenizer
 from minirlhf.hub.locate import model_place
 from minirlhf.models.adapters import plain
 from minirlhf.models.kernels import use_fast_kernels
@@ -88,20 +88,14 @@ class RewardModel:
     def load(cls, name: str | Path, revision: str | None = None, **options) -> "RewardModel":
         """The reward model of a folder or a hub name.
 
-        A folder's `reward.json` holds mean, scale and format. Where it also names a `model` (and `revision`), the
+        Its `reward.json` holds mean, scale and format. Where it also names a `model` (and `revision`), the
         folder holds no weights: they are those of that pretrained model. `options` go to the constructor and win.
         """
-        settings = {}
-        file = Path(name) / "reward.json"
-        if file.exists():
-            settings = read_object(file)
-            for key in ("mean", "scale"):
-                number = settings.get(key, 1)
-                if not isinstance(number, (int, float)) or not math.isfinite(number) or (key, number) == ("scale", 0):
-                    raise UserError(f"{file}: {key} is {number!r}: not a finite number, or a scale of 0")
-            if "model" in settings:
-                name, revision = model_place(settings["model"]), settings.get("revision")
-            settings = {key: settings[key] for key in ("format", "mean", "scale", "max_length") if key in settings}
+        settings = _settings(name, revision)
+        if "model" in settings:
+            name, revision = model_place(settings["model"]), settings.get("revision")
+            settings["format"] = settings.get("format") or _settings(name, revision).get("format")
+        settings = {key: settings[key] for key in ("format", "mean", "scale", "max_length") if key in settings}
         model, tokenizer = load_reward_model(name, revision), read_tokenizer(name, revision)
         check_vocabulary(model, tokenizer, name)
         return cls(model, tokenizer, **(settings | options))
@@ -177,6 +171,17 @@ class RewardModel:
         inputs = {name: rows.to(self.device) for name, rows in pad(sequences).items()}
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             return raw_scores(self.model, **inputs).cpu()
+
+
+def _settings(name: str | Path, revision: str | None) -> dict:
+    """What a reward model's `reward.json` holds; nothing where there is none. UserError for numbers that are none."""
+    file = find_model(name, revision, TOKENIZER) / "reward.json"
+    settings = read_object(file) if file.exists() else {}
+    for key in ("mean", "scale"):
+        number = settings.get(key, 1)
+        if not isinstance(number, (int, float)) or not math.isfinite(number) or (key, number) == ("scale", 0):
+            raise UserError(f"{file}: {key} is {number!r}: not a finite number, or a scale of 0")
+    return settings
 
 
 def pad(sequences: list[dict[str, list[int]]]) -> dict[str, Tensor]:
