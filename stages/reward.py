@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     collected = {split: read_jsonl(file, columns) for split, file in files.items() if file.exists()}
 
     set_up(params.seed, params.threads)
+    from minirlhf.models.checks import check_run
     from minirlhf.reward_modeling import quality
     from minirlhf.reward_modeling.examine import examine
     from minirlhf.rewards.model import RewardModel
@@ -63,6 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     from minirlhf.training.loop import last_logged
 
     device = choose_device(params.device)
+    check_run(params, args.sources)
     commit = read_object(args.sources / "reward.json").get("commit")
     processes = Processes(device)
     processes.announce("reward", params.launch)

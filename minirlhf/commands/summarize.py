@@ -120,7 +120,7 @@ def summarize(
     from minirlhf.rewards.text import call_reward
     from minirlhf.runtime.device import choose_device
     from minirlhf.sampling.summaries import sample
-    from minirlhf.text.prompts import encode
+    from minirlhf.text.prompts import encode_prompts
 
     decoding = decoding or Decoding()
     device = choose_device(decoding.device)
@@ -133,7 +133,7 @@ def summarize(
         limit = min(decoding.max_prompt_tokens, positions - decoding.max_new_tokens)
         read = []
         for number, prompt in enumerate(prompts, start=1):
-            cut = truncate_prompt(prompt, limit, lambda text: len(encode(tokenizer, text)))  # noqa: B023
+            cut = truncate_prompt(prompt, limit, lambda text: len(encode_prompts(tokenizer, [text])[0]))  # noqa: B023
             if cut is None:
                 raise UserError(f"post {number}: title and subreddit leave no room for the post in {limit} tokens")
             read.append(cut)

@@ -35,7 +35,7 @@ from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import is_unicode
 from minirlhf.text import spelling
 from minirlhf.text.chat import ChatPrompt, Template, read_template, render
-from minirlhf.text.prompts import build_completion, encode, encode_all, parse_prompt
+from minirlhf.text.prompts import build_completion, encode_all, encode_prompts, parse_prompt
 from minirlhf.text.truncate import truncate_messages, truncate_prompt
 
 if TYPE_CHECKING:
@@ -182,7 +182,9 @@ class Cleaner:
 
     def _fit(self, rows: list[dict], tally: Tally) -> Iterator[dict]:
         """The rows within the limits, prompts cut where they must be, with "lengths" and "truncated" added."""
-        ids = {column: encode_all(self.tokenizer, [row[column] for row in rows]) for column in self.columns}
+        prompt, *others = self.columns
+        ids = {column: encode_all(self.tokenizer, [row[column] for row in rows]) for column in others}
+        ids[prompt] = encode_prompts(self.tokenizer, [row[prompt] for row in rows])
         for index, row in enumerate(rows):
             lengths = {column: len(ids[column][index]) for column in self.columns}
             row["truncated"] = lengths["prompt"] > self.max_prompt_tokens
@@ -208,7 +210,7 @@ class Cleaner:
         row["prompt"] = row["messages"] and render(self.tokenizer, row["messages"])
 
     def _count(self, text: str) -> int:
-        return len(encode(self.tokenizer, text))
+        return len(encode_prompts(self.tokenizer, [text])[0])
 
 
 def said(row: dict) -> str:

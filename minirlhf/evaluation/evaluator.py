@@ -24,7 +24,7 @@ from minirlhf.runtime.device import choose_device
 from minirlhf.runtime.progress import Progress
 from minirlhf.sampling.summaries import FIRST_BEST_OF_N_EPISODE, Summaries, log_probabilities, sample, written
 from minirlhf.statistics.bootstrap import Bootstrap
-from minirlhf.text.prompts import encode_all
+from minirlhf.text.prompts import encode_prompts
 from minirlhf.world import judge as gold_judge
 from minirlhf.world.grammar import SLOTS
 
@@ -134,7 +134,7 @@ class Evaluator:
 
     def kl(self, summaries: Summaries, sft: TrunkAndHead) -> np.ndarray:
         """[B] log ratio of each sampled summary under its policy and under SFT, nats: its mean estimates the KL."""
-        prompt_ids = encode_all(self.tokenizer, self.prompts[: len(summaries.texts)])
+        prompt_ids = encode_prompts(self.tokenizer, self.prompts[: len(summaries.texts)])
         size, temperature = self.params.evaluate.batch_size, self.params.ppo.temperature
         return summaries.logprobs - log_probabilities(sft, prompt_ids, summaries.token_ids, temperature, size)
 
@@ -216,7 +216,7 @@ def evaluate(
     sampled = summaries["sampled"]
     measured = Measured(
         posts=posts,
-        post_tokens=np.array([len(ids) for ids in encode_all(tokenizer, evaluator.prompts)]),
+        post_tokens=np.array([len(ids) for ids in encode_prompts(tokenizer, evaluator.prompts)]),
         summaries=summaries,
         measures=measures,
         log_ratios=evaluator.kl(sampled["ppo"], before),

@@ -75,11 +75,14 @@ def end_with_turn(tokenizer: "PreTrainedTokenizerBase") -> "PreTrainedTokenizerB
     return tokenizer
 
 
+def is_templated(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> bool:
+    """Whether a prompt is a chat that this tokenizer has a template for."""
+    return isinstance(prompt, ChatPrompt) and bool(tokenizer.chat_template)
+
+
 def written_for(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> str:
     """A prompt as this tokenizer's model reads it: a chat by its own template, or as plain text if it has none."""
-    if isinstance(prompt, ChatPrompt):
-        return str(render(tokenizer, prompt.messages)) if tokenizer.chat_template else spoken(prompt)
-    return prompt
+    return str(render(tokenizer, prompt.messages)) if is_templated(tokenizer, prompt) else spoken(prompt)
 
 
 def spoken(prompt: str) -> str:

@@ -7,12 +7,13 @@ The format is that of Stiennon et al. 2020 (arXiv 2009.01325) as used since:
 A summary follows with one leading space, and EOS after it.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from minirlhf.runtime.errors import UserError
-from minirlhf.text.chat import ChatPrompt, written_for
+from minirlhf.text.chat import is_templated, spoken, written_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,13 +67,12 @@ def encode_all(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> li
     """`encode` of many texts at once, which is faster; of chats as their template writes them (`chat.py`)."""
     if not texts:
         return []
-    chats = [text for text in texts if isinstance(text, ChatPrompt)]
-    if chats and tokenizer.chat_template:  # in which special tokens are special
-        written = [written_for(tokenizer, chat) for chat in chats]
-        encoded = iter(tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"])
-        others = iter(encode_all(tokenizer, [text for text in texts if not isinstance(text, ChatPrompt)]))
-        return [next(encoded if isinstance(text, ChatPrompt) else others) for text in texts]
-    texts = [written_for(tokenizer, text) for text in texts]
+    chats = [written_for(tokenizer, text) for text in texts if is_templated(tokenizer, text)]
+    if chats:  # in which special tokens are special
+        encoded = iter(tokenizer(chats, add_special_tokens=False, verbose=False)["input_ids"])
+        others = iter(encode_all(tokenizer, [text for text in texts if not is_templated(tokenizer, text)]))
+        return [next(encoded if is_templated(tokenizer, text) else others) for text in texts]
+    texts = [spoken(text) for text in texts]
     options = {"add_special_tokens": False, "split_special_tokens": True, "return_attention_mask": False}
     rows = tokenizer(list(texts), verbose=False, **options)["input_ids"]
     special = _special_ids(tokenizer)
@@ -82,6 +82,22 @@ def encode_all(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> li
         if found:
             raise UserError(f"the tokenizer finds a special token of its own in the text {found[0][:200]!r}")
     return rows
+
+
+def encode_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> list[list[int]]:
+    """What a model reads of prompts: their tokens, after those that its tokenizer begins every text with.
+
+    A chat begins as its template says.
+    """
+    first, rows = first_tokens(tokenizer), encode_all(tokenizer, prompts)
+    return [ids if is_templated(tokenizer, text) else first + ids for text, ids in zip(prompts, rows, strict=True)]
+
+
+def first_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """What a tokenizer puts before every text: BOS, as Llama's, Gemma's and OPT's do, or nothing, as GPT-2's."""
+    whole, text = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+    starts = range(len(whole) - len(text) + 1)
+    return whole[: next((start for start in starts if whole[start : start + len(text)] == text), 0)]
 
 
 def spell_out(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[str]:
@@ -110,5 +126,23 @@ def _special_ids(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
 
 
 def decode(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
-    """The text of generated tokens without special tokens, its leading space as generated."""
+    """The text of tokens without special tokens."""
     return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def decode_response(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
+    """The text of a generated response, its leading space as generated, without the EOS that ends it.
+
+    Any other special token stands in it as it is spelt, and an embedding that is no token as U+FFFD: a policy must not
+    be able to write what a reward function does not see.
+    """
+    ids, known = list(ids), len(tokenizer)
+    if ids[-1:] == [tokenizer.eos_token_id]:
+        ids.pop()
+    options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+    if max(ids, default=0) < known:
+        return tokenizer.decode(ids, **options)
+    runs = itertools.groupby(ids, key=lambda token: token < known)
+    return "".join(
+        tokenizer.decode(list(run), **options) if is_token else "\ufffd" * len(list(run)) for is_token, run in runs
+    )
