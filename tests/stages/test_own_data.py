@@ -48,7 +48,7 @@ def run(what="posts"):
     """Look at the sources and prepare them: rows of the train split, and its counts."""
     source.main([])
     prepare.main([])
-    return read_jsonl(f"data/prepared/{what}/train.jsonl"), read_json("metrics/prepare.json")[what]["train"]
+    return read_jsonl(f"data/prepared/{what}/train.jsonl"), read_json("details/prepare.json")[what]["train"]
 
 
 def set_param(**data):
@@ -94,7 +94,7 @@ def test_a_marker_of_the_end_is_no_part_of_a_summary(project, marker):
     assert posts[1]["completion"] == " left"
     pairs, counts = (
         read_jsonl("data/prepared/comparisons/train.jsonl"),
-        read_json("metrics/prepare.json")["comparisons"],
+        read_json("details/prepare.json")["comparisons"],
     )
     assert (pairs[0]["chosen"], pairs[0]["rejected"]) == (" cat left", " a dog")
     assert counts["train"]["changed"] == {"end_marker": 1}
@@ -272,7 +272,7 @@ def test_what_only_looks_like_text_is_empty(project):
     write_jsonl("own/posts/train.jsonl", rows)
     write_jsonl("own/comparisons/train.jsonl", [pair(BODY), pair(f"2 {BODY}", "caf\u00e9", "cafe\u0301\u200b")])
     assert run()[1]["refused"] == {"empty_prompt": 1, "empty_completion": 2}
-    assert read_json("metrics/prepare.json")["comparisons"]["train"]["refused"] == {"identical": 1}
+    assert read_json("details/prepare.json")["comparisons"]["train"]["refused"] == {"identical": 1}
 
 
 ARTICLE = "\n\n".join(f"Paragraph {number} tells of the cat, at some length." for number in range(40))
