@@ -35,6 +35,7 @@ def main(argv: list[str] | None = None) -> None:
 
     set_up(params.seed, params.threads)
     from minirlhf.hub.configs import load_tokenizer
+    from minirlhf.models.checks import check_run
     from minirlhf.models.loading import check_vocabulary, load_policy, random_policy, save_model
     from minirlhf.models.trunk import TrunkAndHead, check_fits
     from minirlhf.runtime.device import choose_device
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     device = choose_device(params.device)
     processes = Processes(device)
     processes.announce("sft", params.launch)
+    check_run(params, args.sources)
     base, revision = model_place(params.model.base), read_object(args.sources / "base.json").get("commit")
     tokenizer = load_tokenizer(base, revision)
     if params.model.random_weights is None:

@@ -49,6 +49,7 @@ SETTINGS = {
         "max_validation": 10,
         "max_test": 20,
         "max_prompt_tokens": 512,
+        "body": None,
         "max_response_tokens": 53,
     },
     "model": {"base": "models/base", "revision": None, "random_weights": None},

@@ -19,7 +19,7 @@ from minirlhf.rewards.text import RewardFunction, call_reward
 from minirlhf.runtime.progress import Progress
 from minirlhf.sampling.summaries import FIRST_BEST_OF_N_EPISODE, Summaries, log_probabilities, sample
 from minirlhf.statistics.bootstrap import Bootstrap
-from minirlhf.text.prompts import encode_all
+from minirlhf.text.prompts import encode_prompts
 from minirlhf.world import judge as gold_judge
 from minirlhf.world.grammar import SLOTS
 
@@ -141,7 +141,7 @@ class Evaluator:
 
     def kl(self, summaries: Summaries, sft: TrunkAndHead) -> np.ndarray:
         """[B] log ratio of each sampled summary under its policy and under SFT, nats: its mean estimates the KL."""
-        prompt_ids = encode_all(self.tokenizer, self.prompts[: len(summaries.texts)])
+        prompt_ids = encode_prompts(self.tokenizer, self.prompts[: len(summaries.texts)])
         size, temperature = self.params.evaluate.batch_size, self.params.ppo.temperature
         return summaries.logprobs - log_probabilities(sft, prompt_ids, summaries.token_ids, temperature, size)
 

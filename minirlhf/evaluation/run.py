@@ -19,7 +19,7 @@ from minirlhf.rewards.text import RewardFunction
 from minirlhf.runtime.device import choose_device
 from minirlhf.sampling.summaries import Summaries, written
 from minirlhf.settings.params import Params
-from minirlhf.text.prompts import encode_all
+from minirlhf.text.prompts import encode_prompts
 
 
 def evaluate(
@@ -80,7 +80,7 @@ def evaluate(
     sampled = summaries["sampled"]
     measured = Measured(
         posts=posts,
-        post_tokens=np.array([len(ids) for ids in encode_all(tokenizer, evaluator.prompts)]),
+        post_tokens=np.array([len(ids) for ids in encode_prompts(tokenizer, evaluator.prompts)]),
         summaries=summaries,
         measures=measures,
         choice=choice,

@@ -7,7 +7,7 @@ import numpy as np
 
 from minirlhf.runtime.errors import UserError
 from minirlhf.sampling.generate import episode_seeds
-from minirlhf.text.prompts import decode, encode_all
+from minirlhf.text.prompts import decode, encode_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -18,7 +18,7 @@ class Prompts:
 
     Args:
         prompts: texts, lists of ids, or a `datasets.Dataset` with a column `prompt` of either. Texts are encoded as
-            they are, without special tokens: give ids where a model wants a BOS.
+            they are, after the BOS that the tokenizer begins every text with, if it does; ids are taken as they are.
 
     Raises:
         UserError: no prompts, an empty prompt, or a data set without the column.
@@ -33,7 +33,7 @@ class Prompts:
         if not rows:
             raise UserError("prompts: there are none")
         texts = [row for row in rows if isinstance(row, str)]
-        encoded = iter(encode_all(tokenizer, texts))
+        encoded = iter(encode_prompts(tokenizer, texts))
         self.ids: list[list[int]] = [next(encoded) if isinstance(row, str) else row for row in rows]
         empty = [index for index, ids in enumerate(self.ids) if not ids]
         if empty:

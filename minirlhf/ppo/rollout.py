@@ -15,7 +15,7 @@ from minirlhf.runtime.errors import TrainingError
 from minirlhf.runtime.processes import Processes
 from minirlhf.sampling.generate import generate
 from minirlhf.settings.ppo import PPOConfig
-from minirlhf.text.prompts import decode
+from minirlhf.text.prompts import decode_response
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -94,7 +94,7 @@ def _sample(models, tokenizer, reward, prompts, seeds, config) -> list[_Episode]
         )
     prompt_texts, prompt_ids = [text for text, _ in prompts], [ids for _, ids in prompts]
     response_ids, ended = generation.token_ids(), generation.ended.tolist()
-    responses = [decode(tokenizer, ids) for ids in response_ids]
+    responses = [decode_response(tokenizer, ids) for ids in response_ids]
     lengths = [len(ids) for ids in response_ids]
     reference_logprobs, values = _second_opinions(models, prompt_ids, response_ids, config)
     if shared:

@@ -18,7 +18,7 @@ from minirlhf.models.loading import load_policy
 from minirlhf.models.logprobs import response_logprobs
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.runtime.memory import BatchSize
-from minirlhf.text.prompts import encode_all
+from minirlhf.text.prompts import encode_all, encode_prompts
 
 # Of the tokens' likelihood: their sum, and how many are less likely than each of these, in nats. A weight for each is a
 # function of a token's surprise that is learnt and not chosen.
@@ -66,7 +66,7 @@ class Likelihood:
 
     def logprobs(self, prompts: Sequence[str], responses: Sequence[str], ended: Sequence[bool]) -> list[np.ndarray]:
         """Of each of B responses the log-probabilities [R] of its tokens; of EOS too, where it ended by itself."""
-        prompt_ids, response_ids = encode_all(self.tokenizer, prompts), encode_all(self.tokenizer, responses)
+        prompt_ids, response_ids = encode_prompts(self.tokenizer, prompts), encode_all(self.tokenizer, responses)
         end = self.tokenizer.eos_token_id
         response_ids = [[*ids, end] if done else ids for ids, done in zip(response_ids, ended, strict=True)]
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):

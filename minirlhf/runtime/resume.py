@@ -21,6 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from minirlhf.runtime import unchanged
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import writing
 from minirlhf.runtime.launch import rank, world_size
@@ -55,7 +56,7 @@ def resume_folder(stage: str, settings: Any, inputs: Iterable[str | Path]) -> It
     Of several processes of one run the first one alone locks and deletes it.
 
     Raises:
-        UserError: another process works on the same state.
+        UserError: another process works on the same state; or, at the end, what the stage reads has changed.
     """
     folder = Path(os.environ.get("DVC_ROOT", ""), ".resume", stage, fingerprint(settings, inputs))
     if rank() > 0:
@@ -71,6 +72,7 @@ def resume_folder(stage: str, settings: Any, inputs: Iterable[str | Path]) -> It
         _delete_oldest(folder.parent)
     try:
         yield folder
+        unchanged.check(f", or undo the change first: it then goes on from {_last_point}" if _last_point else "")
         _delete(folder, lock)
     finally:
         lock.release(force=True)

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from minirlhf.runtime.errors import UserError, is_out_of_memory, printable
+from minirlhf.runtime import unchanged
+from minirlhf.runtime.errors import UserError, is_out_of_memory, no_package, printable
 from minirlhf.runtime.files import write_failure
 from minirlhf.runtime.launch import rank
 from minirlhf.runtime.resume import last_point
@@ -45,14 +46,18 @@ GRACE = 5.0  # seconds for the first process to say the same
 def run(main: Callable[[], object]) -> None:
     """Call a stage's `main` and end the process: exit code 0, or 1 after `error: ...` for what the user can put right.
 
-    That is a UserError, a disk that is full or not writable, and too little memory. Any other exception is a defect of
-    ours and keeps its traceback. SIGTERM and Ctrl-C end the process at once, with exit codes 143 and 130.
+    That is a UserError, a disk that is full or not writable, too little memory, and a package that this Python lacks.
+    Any other exception is a defect of ours and keeps its traceback. A stage that ends well but read what was changed
+    meanwhile fails too (`minirlhf.runtime.unchanged`). SIGTERM and Ctrl-C end the process at once, with exit codes 143
+    and 130.
     Of several processes that fail alike the first one says why, and the launcher ends the others.
     Use: `if __name__ == "__main__": run(main)`.
     """
     _end_when_told()
     try:
+        unchanged.note()
         main()
+        unchanged.check()
     except Exception as error:
         line = _explain(error)
         if line is None:
@@ -67,6 +72,8 @@ def _explain(error: Exception) -> str | None:
     """What to tell the user in one line, or None for a defect of ours."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "minirlhf").startswith("minirlhf"):
+        return no_package(error.name)
     text = str(error).strip().splitlines() or [""]
     if is_out_of_memory(error):
         smaller = MEMORY_SETTINGS.get(Path(sys.argv[0]).stem)

@@ -13,7 +13,7 @@ from minirlhf.models.logprobs import response_logprobs
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.runtime.memory import BatchSize
 from minirlhf.sampling.generate import episode_seeds, generate
-from minirlhf.text.prompts import decode, encode_all
+from minirlhf.text.prompts import decode_response, encode_all, encode_prompts
 
 # Evaluation draws from random streams of its own, far from those that training used (its episodes count from 0).
 FIRST_EPISODE = 1 << 40
@@ -24,7 +24,7 @@ FIRST_BEST_OF_N_EPISODE = 1 << 41
 class Summaries:
     """One system's summaries of B posts."""
 
-    texts: list[str]  # decoded, without special tokens, leading space as generated
+    texts: list[str]  # decoded, without the EOS at its end, leading space as generated
     ended: np.ndarray  # [B] bool: ended by itself
     token_ids: list[list[int]]  # EOS included where the summary ended
     logprobs: np.ndarray | None = None  # [B] sum over tokens, nats, under the sampling distribution
@@ -67,7 +67,7 @@ def sample(
     count = len(prompts) * samples_per_prompt
     generated = generate(
         policy,
-        encode_all(tokenizer, prompts),
+        encode_prompts(tokenizer, prompts),
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         seeds=episode_seeds(seed, first_episode, count) if temperature else None,
@@ -79,7 +79,7 @@ def sample(
     )
     token_ids = generated.token_ids()
     return Summaries(
-        texts=[decode(tokenizer, ids) for ids in token_ids],
+        texts=[decode_response(tokenizer, ids) for ids in token_ids],
         ended=generated.ended.cpu().numpy(),
         token_ids=token_ids,
         logprobs=generated.logprobs.double().sum(1).cpu().numpy(),
