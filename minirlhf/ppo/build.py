@@ -21,6 +21,7 @@ from minirlhf.runtime.memory import BatchSize
 from minirlhf.settings.ppo import LoRAConfig, PPOConfig
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     ModelOrName = PreTrainedModel | str | Path
@@ -49,9 +50,9 @@ def build_models(
     if config.critic == "shared" and critic_init is not None:
         raise UserError("critic_init: only a separate critic has a network to initialise (set critic: separate)")
     policy = load_policy(policy) if isinstance(policy, (str, Path)) else policy
-    if hasattr(policy, "merge_and_unload"):
-        policy = policy.merge_and_unload()
-    policy = policy.to(device).requires_grad_(True).eval()
+    merge = getattr(policy, "merge_and_unload", None)
+    policy = policy if merge is None else merge()
+    _place(policy.requires_grad_(True), device)
     check_vocabulary(policy, tokenizer, policy.name_or_path or "policy")
     if reference is not None:
         reference = load_policy(reference) if isinstance(reference, (str, Path)) else reference
@@ -66,7 +67,7 @@ def build_models(
     for model in (policy, reference, critic_trunk):
         if model is not None:
             use_fast_kernels(model)
-            model.to(device).eval()
+            _place(model, device)
     if reference is not None:
         reference.requires_grad_(False)
     parts = TrunkAndHead(policy)
@@ -85,7 +86,11 @@ def build_models(
     )
 
 
-def checkpointed_layers(models: Sequence[nn.Module]) -> list[nn.Module]:
+def _place(model: nn.Module, device: torch.device) -> None:
+    model.to(device).eval()
+
+
+def checkpointed_layers(models: Sequence[nn.Module]) -> list[GradientCheckpointingLayer]:
     """The layers that can compute their activations again in the backward pass."""
     modules = [module for model in models for module in model.modules()]
     layers = [module for module in modules if isinstance(module, GradientCheckpointingLayer)]
@@ -94,18 +99,26 @@ def checkpointed_layers(models: Sequence[nn.Module]) -> list[nn.Module]:
     return layers
 
 
-def add_adapters(model: nn.Module, lora: LoRAConfig, seed: int) -> nn.Module:
+def add_adapters(model: nn.Module, lora: LoRAConfig, seed: int) -> "PeftModel":
     """Inject LoRA adapters into a model, in place, and freeze the rest; the peft model around it."""
     import peft
 
+    # pyrefly: ignore[bad-argument-type]  # peft calls alpha an int, and divides it by the rank
     options = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.target_modules, lora_dropout=0.0)
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft sets what it warns about (fan_in_fan_out for GPT-2) right itself
         torch.manual_seed(seed)
-        return peft.get_peft_model(model, options)
+        adapted = peft.get_peft_model(model, options)
+    assert isinstance(adapted, peft.PeftModel)  # and not of adapters of several kinds
+    return adapted
 
 
-def _build_critic(config, policy, tokenizer, critic_init) -> tuple[nn.Module | None, ValueHead]:
+def _build_critic(
+    config: PPOConfig,
+    policy: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    critic_init: "ModelOrName | None",
+) -> tuple[nn.Module | None, ValueHead]:
     """The separate critic's trunk, if any, and the value head."""
     hidden_size = policy.config.get_text_config().hidden_size
     if config.critic == "shared":
@@ -123,7 +136,7 @@ def _build_critic(config, policy, tokenizer, critic_init) -> tuple[nn.Module | N
     else:
         critic_init = copy.deepcopy(critic_init)
     trunk = critic_init.base_model.requires_grad_(True)
-    head = ValueHead(trunk.config.hidden_size)
+    head = ValueHead(critic_init.config.hidden_size)
     score = getattr(critic_init, "score", None)
     if isinstance(score, nn.Linear) and score.out_features == 1:
         # A reward model's head gives (score - mean) / scale, which is what the value of a last state should be.

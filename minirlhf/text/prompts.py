@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ENDING = "\n\nTL;DR:"
 FORMAT = re.compile(r"SUBREDDIT: r/(?P<subreddit>[^\n]*)\n\nTITLE:(?P<title>.*?)\n\nPOST:(?P<body>.*)TL;DR:", re.DOTALL)
 # Where a post may be cut, best first: before a line break, after a sentence, before a space, between letters.
-BREAKS = tuple(map(re.compile, (r"(?=\n)", r"(?:(?<=[.!?])|(?<=[.!?]['\")]))(?=\s)", r"(?=\s)", r"")))
+BREAKS = [re.compile(at) for at in (r"(?=\n)", r"(?:(?<=[.!?])|(?<=[.!?]['\")]))(?=\s)", r"(?=\s)", r"")]
 
 
 class Post(NamedTuple):
@@ -148,4 +148,4 @@ def truncate_text(text: str, fits: Callable[[str], bool]) -> str | None:
 
 def decode(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
     """The text of generated tokens without special tokens, its leading space as generated."""
-    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return tokenizer.batch_decode([list(ids)], skip_special_tokens=True, clean_up_tokenization_spaces=False)[0]
