@@ -143,9 +143,9 @@ def draw_panels(inputs: Inputs) -> dict[str, Figure]:
             ax = figure.add_subplot()
             panel.draw(inputs, ax)
             for axis in (ax.xaxis, ax.yaxis):
-                if isinstance(axis.get_major_locator(), AutoLocator):
+                if isinstance(locator := axis.get_major_locator(), AutoLocator):
                     # Else the number of ticks follows the room that is left, and that room the ticks' labels.
-                    axis.get_major_locator().set_params(nbins=TICKS)
+                    locator.set_params(nbins=TICKS)
             # Once, and no more: an engine left in place has everything drawn twice.
             figure.get_layout_engine().execute(figure)
             figure.set_layout_engine(None)

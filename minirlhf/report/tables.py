@@ -1,6 +1,5 @@
 """The tables of the report, once, for Markdown (results/tables.md) and for the page."""
 
-import html
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -43,19 +42,6 @@ SEEDS = {
 }
 
 
-# Control characters but tab and line ends, and those that turn the direction of what follows.
-CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def escape(text: str) -> str:
-    """Text to stand in HTML, wherever it came from: controls are shown, as in Python's strings.
-
-    >>> escape("<b>\\x1b[31m")
-    '&lt;b&gt;\\\\x1b[31m'
-    """
-    return html.escape(CONTROLS.sub(lambda match: printable(match[0]), text))
-
-
 @dataclass(frozen=True)
 class Table:
     """Cells as text; the first column names the row."""
@@ -71,18 +57,6 @@ class Table:
         lines = [self.header, tuple(rules), *self.rows]
         return "\n".join(
             "| " + " | ".join(printable(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
-        )
-
-    def html(self) -> str:
-        """The table in HTML, every cell escaped."""
-        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.header)
-        body = "".join(
-            f'<tr><th scope="row">{escape(first)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in rest) + "</tr>"
-            for first, *rest in self.rows
-        )
-        return (
-            f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(self.title)}"><table>'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
 

@@ -161,4 +161,5 @@ def set_up(seed: int, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     # That also writes NaN over every new tensor, against kernels that read what nobody wrote, and costs time.
+    # pyrefly: ignore[missing-attribute]  # the module is given this property when it is imported
     torch.utils.deterministic.fill_uninitialized_memory = False

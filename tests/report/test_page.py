@@ -78,6 +78,11 @@ def test_text_of_posts_and_models_stays_text(nasty_page):
     assert not [name for _, attributes in found for name in attributes if name.startswith("on")]
 
 
+def test_the_cells_of_tables_are_escaped(page):
+    assert '<th scope="row">model.base</th><td>&lt;b&gt;x&lt;/b&gt;</td>' in page
+    assert '<th scope="row">torch</th><td>1&lt;2</td>' in page
+
+
 def test_nothing_is_fetched(page):
     links = [
         value for tag, attributes in Elements(page).found for name, value in attributes.items()
