@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     posts = read_jsonl(args.posts / "test.jsonl", ("prompt", "completion"))
     episodes = read_object(args.ppo_metrics, ("ppo_delivered_episodes",))["ppo_delivered_episodes"]
 
-    set_up(params.seed, params.threads)
+    set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.evaluation.evaluator import evaluate
     from minirlhf.evaluation.tables import COLUMNS
 

@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     files = {split: args.collected / f"{split}.jsonl" for split in SPLITS}
     collected = {split: read_jsonl(file, columns) for split, file in files.items() if file.exists()}
 
-    set_up(params.seed, params.threads)
+    set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.reward_modeling import quality
     from minirlhf.reward_modeling.examine import examine
     from minirlhf.rewards.model import RewardModel
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     from minirlhf.runtime.processes import Processes
     from minirlhf.training.loop import last_logged
 
-    device = choose_device(params.device)
+    device = choose_device(params.device, params.precision)
     commit = read_object(args.sources / "reward.json").get("commit")
     processes = Processes(device)
     processes.announce("reward", params.launch)
