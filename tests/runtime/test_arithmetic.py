@@ -35,7 +35,7 @@ def fresh(monkeypatch):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     for module in ("numpy", "torch"):
-        monkeypatch.delitem(sys.modules, module)
+        monkeypatch.delitem(sys.modules, module, raising=False)
 
 
 def test_who_multiplies_follows_the_processor(machine):
