@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
             return  # DVC expects the folder
     posts = {split: read_jsonl(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in SPLITS}
 
-    set_up(params.seed, params.threads)
+    set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.runtime.device import choose_device
 
     device = choose_device(params.device)

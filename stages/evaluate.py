@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     episodes = read_object(args.ppo / "ppo.json", ("episodes",))["episodes"]
 
-    set_up(params.seed, params.threads)
+    set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.evaluation.run import evaluate
     from minirlhf.evaluation.tables import COLUMNS
 

@@ -56,14 +56,14 @@ def main(argv: list[str] | None = None) -> None:
     files = {split: args.collected / f"{split}.jsonl" for split in SPLITS}
     collected = {split: read_jsonl(file, columns) for split, file in files.items() if file.exists()}
 
-    set_up(params.seed, params.threads)
+    set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.models.checks import check_run
     from minirlhf.reward_modeling.examine import examine
     from minirlhf.runtime.device import choose_device
     from minirlhf.runtime.processes import Processes
     from minirlhf.training.loop import last_logged
 
-    device = choose_device(params.device)
+    device = choose_device(params.device, params.precision)
     check_run(params, args.sources)
     commit = read_object(args.sources / "reward.json").get("commit")
     processes = Processes(device)

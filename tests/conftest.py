@@ -33,6 +33,7 @@ SETTINGS = {
     "ppo_seed": None,
     "launch": "python",
     "threads": 1,
+    "arithmetic": "native",
     "device": "cpu",
     "precision": "fp32",
     "resume_minutes": 0,

@@ -81,7 +81,7 @@ def _profile(args: argparse.Namespace) -> None:
 
 def _plan(args: argparse.Namespace) -> None:
     params = load_params(args.params)
-    stage.set_up(params.seed, params.threads)
+    stage.set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.commands.plan import show
 
     print(show(params, None if args.gpu is None else int(args.gpu * 1e9), timing=not args.no_timing))

@@ -45,7 +45,7 @@ def evaluate(
     Raises:
         UserError: a model is missing or does not fit, or a judge cannot be loaded.
     """
-    device = choose_device(params.device)
+    device = choose_device(params.device, params.precision)
     tokenizer = load_tokenizer(sft)
     reward_model, judge = load_reward(reward, params, device), load_judge(params, device)
     evaluator = Evaluator(list(posts), params, tokenizer, reward_model, judge, device)
