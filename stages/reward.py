@@ -98,7 +98,16 @@ def main(argv: list[str] | None = None) -> None:
         for name, (rows, columns) in tables.items():
             write_csv(args.details / f"{name}.csv", rows, columns)
         write_json(args.details / "reward.json", trained | found)
-        write_json(args.metrics, {"reward_accuracy": found["reward_accuracy"]})
+        write_json(args.metrics, headline(found))
+
+
+def headline(found: dict) -> dict:
+    """What metrics/reward.json holds of all that was examined: what a reward model is first compared by."""
+    figures = {"reward_accuracy": found["reward_accuracy"], "reward_ece": found["reward_confidence"]["ece"]}
+    if "reward_ceiling" in found:
+        figures["reward_share_of_ceiling"] = found["reward_ceiling"]["share_of_the_way"]
+        figures["reward_gold_agreement"] = found["reward_gold"]["model"]["value"]
+    return figures
 
 
 def complete(
