@@ -18,14 +18,13 @@ addEventListener("error", event => errors.push(event.message || `not loaded: ${e
 addEventListener("unhandledrejection", event => errors.push(String(event.reason)));
 console.error = (...words) => errors.push(words.join(" "));
 addEventListener("load", () => setTimeout(() => {
-    const titled = view => view.querySelector(".role-title text")?.textContent ?? "untitled";
     const marks = view => view.querySelectorAll(".role-mark path, .role-mark line").length;
     const found = document.createElement("pre");
     found.id = "probe";
     found.textContent = JSON.stringify({
         errors,
         requests: performance.getEntriesByType("resource").map(entry => entry.name),
-        views: [...document.querySelectorAll(".vega-embed")].map(view => [titled(view), marks(view)]),
+        views: [...document.querySelectorAll(".vega-embed")].map(view => [view.id, marks(view)]),
         empty: [...document.querySelectorAll("body > div:empty")].map(place => place.id),
         images: [...document.images].map(image => image.naturalWidth),
         drawings: [...document.querySelectorAll("figure svg")].map(drawing => drawing.querySelectorAll("path").length),
@@ -41,7 +40,7 @@ class Shown:
 
     errors: list[str]  # of scripts, the console and what could not be loaded
     requests: list[str]  # addresses
-    views: list[tuple[str, int]]  # title and number of marks of every plot by Vega
+    views: list[tuple[str, int]]  # name and number of marks of every plot by Vega
     empty: list[str]  # places for a plot in which nothing is
     images: list[int]  # width of each, 0 where it could not be shown
     drawings: list[int]  # number of paths of each figure's inline SVG

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from minirlhf.commands import cli, watch
+from minirlhf.commands import cli
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_csv, write_csv
+from minirlhf.training import live
 
 ROOT = Path(__file__).parents[2]
 QUIET = SimpleNamespace(tensorboard=False)
@@ -23,8 +24,8 @@ def here(tmp_path, monkeypatch):
 
 def test_curves_are_written_now_and_then(here, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
-    on_row = watch.live("sft", here / "details/sft.csv", QUIET)
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    on_row = live.live("sft", here / "details/sft.csv", QUIET)
     on_row(ROWS[:1])
     now[0] += 1
     on_row(ROWS)
@@ -53,7 +54,7 @@ def test_the_newest_curves_are_shown_also_of_an_experiment(here, capsys):
 def test_tensorboard_is_asked_for_in_one_line(here, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
     with pytest.raises(UserError, match="tensorboard: true needs the package: pip install tensorboard"):
-        watch.live("sft", here / "a.csv", SimpleNamespace(tensorboard=True))
+        live.live("sft", here / "a.csv", SimpleNamespace(tensorboard=True))
 
 
 def test_tensorboard_gets_every_figure_once(here, monkeypatch):
@@ -61,7 +62,7 @@ def test_tensorboard_gets_every_figure_once(here, monkeypatch):
     writer = SimpleNamespace(add_scalar=lambda *scalar: told.append(scalar), flush=lambda: None)
     fake = SimpleNamespace(SummaryWriter=lambda folder: told.append(folder.parts[-3:-1]) or writer)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
-    on_row = watch.live("sft", here / "a.csv", SimpleNamespace(tensorboard=True))
+    on_row = live.live("sft", here / "a.csv", SimpleNamespace(tensorboard=True))
     first = {"step": 1, "train_loss": 0.9, "eval_loss": None}
     on_row([first])
     first["eval_loss"] = 0.8  # comes a little later, in the same row
