@@ -11,10 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_object, write_csv, write_json
 from minirlhf.runtime.stage import quiet, run
-from minirlhf.settings.params import Params, load_params
+from minirlhf.settings.params import load_params
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,39 +31,24 @@ def main(argv: list[str] | None = None) -> None:
     from minirlhf.data.sources import Source
     from minirlhf.hub.configs import load_tokenizer
     from minirlhf.hub.locate import model_place
+    from minirlhf.models.checks import check_run
 
-    check_positions(params, notes["base"].get("commit"))
+    check_run(params, args.sources)  # it changes nothing that is written, so DVC need not know what it reads
     sources = [Source(what, params.data, notes[what]) for what in ("posts", "comparisons")]
     tokenizer = load_tokenizer(model_place(params.model.base), notes["base"].get("commit"))
+    for source in sources:
+        for path in source.unread:
+            print(f"{source.what}: {source.name}: not read: {path}")
     tallies = prepare(sources, params.data, tokenizer, args.output)
     for what, splits in tallies.items():
         for split, tally in splits.items():
-            print(f"{what}/{split}: {tally.kept} kept, {tally.truncated} of them cut; refused: {describe(tally)}")
+            changed = f"; put right: {describe(tally.changed)}" if tally.changed else ""
+            print(
+                f"{what}/{split}: {tally.kept} kept, {tally.truncated} of them cut; refused: "
+                f"{describe(tally.refused)}{changed}"
+            )
     write_json(args.details / "prepare.json", summarize(tallies))
     write_csv(args.details / "lengths.csv", length_histogram(tallies))
-
-
-def check_positions(params: Params, commit: str | None) -> None:
-    """Raise UserError where the base model has no positions for the longest prompt and response, PPO's included.
-
-    Said here, before anything is trained. It changes nothing that is written, so DVC need not know these settings.
-    """
-    from minirlhf.hub.configs import load_config
-    from minirlhf.hub.locate import model_place
-
-    config = load_config(model_place(params.model.base), commit, params.model.random_weights)
-    positions = getattr(config, "max_position_embeddings", None)
-    prompt = params.data.max_prompt_tokens
-    responses = {
-        "data.max_response_tokens": params.data.max_response_tokens,
-        "ppo.max_new_tokens": params.ppo.max_new_tokens,
-    }
-    for name, response in responses.items():
-        if positions is not None and prompt + response > positions:
-            raise UserError(
-                f"data.max_prompt_tokens ({prompt}) and {name} ({response}) together exceed the {positions} positions "
-                f"of {params.model.base}"
-            )
 
 
 if __name__ == "__main__":

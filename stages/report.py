@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
 from minirlhf.runtime.files import read_json, read_text, replace_file, replace_folder
-from minirlhf.runtime.stage import run
+from minirlhf.runtime.stage import quiet, run
 from minirlhf.settings.params import load_params
 
 SOURCES = ("posts", "comparisons", "base", "reward")
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = load_params(args.params)
 
+    quiet()
     from minirlhf.report import alarms, cards, figures, page, tables, verdict
     from minirlhf.report.inputs import read_inputs
 

@@ -57,6 +57,12 @@ def command(argv: Sequence[str] | None = None) -> None:
     watch = commands.add_parser("watch", help="print the last rows of the curves that were written last")
     watch.set_defaults(run=_watch)
 
+    push = commands.add_parser("push", help="send a model with its card to a repository of the hub, a private one")
+    push.add_argument("folder", type=Path, help="of the policy or reward model, as models/ppo")
+    push.add_argument("name", help="the repository, as user/my-summarizer; made if it is not there")
+    push.add_argument("--public", action="store_true", help="for all to see")
+    push.set_defaults(run=_push)
+
     reproduce = commands.add_parser("reproduce", help="run everything from scratch in a clone, and compare")
     reproduce.add_argument("--record", action="store_true", help="note this machine as the one that makes these bytes")
     reproduce.set_defaults(run=_reproduce)
@@ -75,7 +81,7 @@ def _profile(args: argparse.Namespace) -> None:
 
 def _plan(args: argparse.Namespace) -> None:
     params = load_params(args.params)
-    stage.set_up(params.seed, params.threads)
+    stage.set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.commands.plan import show
 
     print(show(params, None if args.gpu is None else int(args.gpu * 1e9), timing=not args.no_timing))
@@ -119,6 +125,13 @@ def _watch(args: argparse.Namespace) -> None:
     from minirlhf.commands.watch import watch
 
     watch()
+
+
+def _push(args: argparse.Namespace) -> None:
+    stage.quiet()
+    from minirlhf.commands.push import push
+
+    print(push(args.folder, args.name, args.public))
 
 
 def _reproduce(args: argparse.Namespace) -> None:

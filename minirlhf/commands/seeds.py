@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minirlhf.commands.dvc import dvc, git, parse_lock
+from minirlhf.commands.dvc import dvc, git, hash_of, parse_lock
 from minirlhf.evaluation.seeds import COLUMNS, seed_row
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import parse_json, read_text, write_csv
@@ -18,6 +18,7 @@ from minirlhf.settings.params import load_params
 
 SEEDS = {"sft": "seed", "ppo": "ppo_seed"}  # first stage that is run anew -> the param that makes it so
 DETAILS = "details/evaluate.json"  # of which git keeps a copy in results/
+CODE = ("minirlhf/", "stages/")  # dependencies that are code
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _read(name: str, content: Any, params: dict, start: str, root: Path) -> Run:
         for path, digest in stage["deps"].items():
             if path in made and digest != made[path]:
                 raise Unfit(f"{stage_name} was run on another {path} than it holds now")
-            if path.endswith(".py") and digest != _md5(root / path):
+            if path.startswith(CODE) and digest != hash_of(root / path):
                 raise Unfit(f"{path} is not the same here")
     for key in seeds:
         values = {stage["params"][key] for stage in stages.values() if key in stage["params"]}
@@ -184,7 +185,3 @@ def _compare(key: str, there: Any, here: Any, allowed: Any) -> None:
             _compare(f"{key}.{part}", there.get(part), here.get(part), allowed)
     elif there != here and key not in allowed:
         raise Unfit(f"{key} is {there}, here {here}")
-
-
-def _md5(path: Path) -> str | None:
-    return hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else None

@@ -12,7 +12,8 @@ from minirlhf.runtime.errors import UserError, printable
 from minirlhf.runtime.files import read_jsonl, read_text
 from minirlhf.runtime.stage import quiet
 from minirlhf.settings.params import load_params
-from minirlhf.text.prompts import ENDING, Post, build_prompt, parse_prompt, truncate_prompt
+from minirlhf.text.prompts import ENDING, Post, build_prompt, parse_prompt
+from minirlhf.text.truncate import truncate_prompt
 
 # Of Stiennon et al. 2020, for a folder without params.yaml.
 MAX_PROMPT_TOKENS, MAX_NEW_TOKENS = 512, 53
@@ -119,7 +120,7 @@ def summarize(
     from minirlhf.rewards.text import call_reward
     from minirlhf.runtime.device import choose_device
     from minirlhf.sampling.summaries import sample
-    from minirlhf.text.prompts import encode
+    from minirlhf.text.prompts import encode_prompts
 
     decoding = decoding or Decoding()
     device = choose_device(decoding.device)
@@ -132,7 +133,7 @@ def summarize(
         limit = min(decoding.max_prompt_tokens, positions - decoding.max_new_tokens)
         read = []
         for number, prompt in enumerate(prompts, start=1):
-            cut = truncate_prompt(prompt, limit, lambda text: len(encode(tokenizer, text)))  # noqa: B023
+            cut = truncate_prompt(prompt, limit, lambda text: len(encode_prompts(tokenizer, [text])[0]))  # noqa: B023
             if cut is None:
                 raise UserError(f"post {number}: title and subreddit leave no room for the post in {limit} tokens")
             read.append(cut)

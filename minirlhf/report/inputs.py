@@ -33,6 +33,7 @@ COLUMNS = {
     "facts": ("fact", "system", "covered", "covered_low", "covered_high", "wrong", "wrong_low", "wrong_high"),
     "win_rates": ("decoding", "judge", "system", "against", "lengths", *INTERVAL),
     "slices": ("slice", "group", "posts", *INTERVAL),
+    "temperatures": ("system", "temperature", *INTERVAL, "posts", "chosen"),
     "frontier": ("method", "point", "kl", *(n + e for n in ("proxy", "gold") for e in ("", "_low", "_high"))),
 }
 STAGES = ("prepare", "sft", "reward", "ppo", "evaluate")

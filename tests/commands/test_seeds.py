@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from minirlhf.commands import cli, seeds
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_csv
 
-CODE = "minirlhf/training/sft.py"
+CODE = "minirlhf/training"
 
 
 def git(*arguments):
@@ -24,12 +25,23 @@ def metrics(gold):
     return {"sft": {**system, "gold": 3.0}, "ppo": {**system, "gold": gold}, "kl": 2.0, "win_rate": rates}
 
 
+def write_code(folder: Path, text: str) -> None:
+    (folder / "__pycache__").mkdir(parents=True)
+    (folder / "__pycache__" / "sft.pyc").write_text(text)  # is none of it
+    (folder / "sft.py").write_text(text)
+
+
+def code_hash(text: str) -> str:
+    """As DVC makes it of a folder with one file."""
+    listed = [{"md5": hashlib.md5(text.encode()).hexdigest(), "relpath": "sft.py"}]
+    return f"{hashlib.md5(json.dumps(listed).encode()).hexdigest()}.dir"
+
+
 @pytest.fixture
 def repository(tmp_path, monkeypatch, settings):
     """A committed workspace of seed 1, and a function that adds an experiment."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / CODE).parent.mkdir(parents=True)
-    (tmp_path / CODE).write_text("code\n")
+    write_code(tmp_path / CODE, "code\n")
     (tmp_path / "results" / "details").mkdir(parents=True)
     (tmp_path / "plots").mkdir()
     git("init", "-q")
@@ -47,7 +59,7 @@ def repository(tmp_path, monkeypatch, settings):
             "source": {"cmd": "s", "outs": [note]},
             "sft": {
                 "cmd": "s",
-                "deps": [note, {"path": CODE, "md5": hashlib.md5(code.encode()).hexdigest()}],
+                "deps": [note, {"path": CODE, "md5": code_hash(code)}],
                 "params": {"params.yaml": {"seed": seed, "sft": chosen["sft"]}},
                 "outs": [sft],
             },
@@ -90,7 +102,7 @@ def test_runs_that_differ_in_the_seed_alone_count(repository, capsys, monkeypatc
     "changes, why",
     [
         ({"kl_coef": 0.4}, "ppo.kl_coef is 0.4, here 0.05"),
-        ({"code": "other\n"}, "minirlhf/training/sft.py is not the same here"),
+        ({"code": "other\n"}, "minirlhf/training is not the same here"),
         ({"data": "e"}, "the data or a model's source was another"),
         ({"ppo_seed": 7}, "ppo_seed is 7, here None"),
         ({"stale": True}, "ppo was run on another models/sft than it holds now"),

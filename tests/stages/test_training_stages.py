@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from minirlhf.commands import watch
 from minirlhf.report.inputs import COLUMNS, read_table
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.settings.params import parse_params
+from minirlhf.training import live
 from minirlhf.world import comparisons, posts
 from stages import collect, evaluate, ppo, reward, sft, source
 
@@ -182,8 +182,8 @@ def test_a_stage_can_be_watched_while_it_trains_and_ends_with_the_same_bytes(pre
         return [(prepared / name).read_bytes() for name in (f"details/{stage}.csv", f"details/{stage}.json")]
 
     for interval in (1e9, 0.0):  # once, at the first row; at every row
-        monkeypatch.setattr(watch, "INTERVAL", interval)
-        monkeypatch.setattr(watch, "write_csv", lambda path, rows: written[path.stem].append(len(rows)))
+        monkeypatch.setattr(live, "INTERVAL", interval)
+        monkeypatch.setattr(live, "write_csv", lambda path, rows: written[path.stem].append(len(rows)))
         sft.main([])
         ppo.main(["--sft", "models/sft", "--reward", str(tiny_models / "reward")])
         if interval:
