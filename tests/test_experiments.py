@@ -181,7 +181,7 @@ def test_a_running_stage_can_be_watched(clone, tmp_path):
             file = folder / "details" / "ppo.csv"
             lines = file.read_text().splitlines() if file.exists() else []
         printed = minirlhf(folder, "watch")
-        dvc(folder, "plots", "show", "reward while aligning")
+        dvc(folder, "plots", "show", "alignment reward")
         assert running.poll() is None, "the stage ended before it was looked at"
         assert "details/ppo.csv" in printed and "reward" in printed
         assert (folder / "dvc_plots" / "index.html").read_text().count("vegaEmbed(") >= 1
