@@ -49,7 +49,7 @@ def template(tmp_path_factory, make_settings, tiny_models):
         shutil.copytree(tiny_models / kind, folder / "models" / name)
     write_json(folder / "models/reward/reward.json", {"format": "concat", "mean": 0.0})
     write_json(folder / "models/ppo/ppo.json", {"episodes": 8})
-    write_csv(folder / "plots/seeds.csv", [], list(COLUMNS))
+    write_csv(folder / "metrics/seeds.csv", [], list(COLUMNS))
     settings = make_settings()
     settings["data"] |= {"max_prompt_tokens": 512, "max_response_tokens": 8}
     for stage in ("sft", "reward"):

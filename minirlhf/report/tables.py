@@ -29,7 +29,7 @@ MEASURES = {
     "entropy": ("entropy, nats a token", 2),
 }
 
-# Column of plots/seeds.csv -> likewise; {} is the algorithm.
+# Column of metrics/seeds.csv -> likewise; {} is the algorithm.
 SEEDS = {
     "sft_score": ("SFT's score", 2),
     "ppo_score": ("{}'s score", 2),
@@ -165,7 +165,7 @@ def checks_table(checks: list[Check]) -> Table:
 
 
 def seeds_table(rows: list[Row], algorithm: str = "PPO") -> Table:
-    """Every training seed (rows of plots/seeds.csv), and the mean with its interval over seeds."""
+    """Every training seed (rows of metrics/seeds.csv), and the mean with its interval over seeds."""
     columns = {name: decimals for name, (_, decimals) in SEEDS.items()}
     lines = [(str(row["seed"]), *(_format(row[name], columns[name]) for name in columns)) for row in rows]
     if len(rows) > 1:
