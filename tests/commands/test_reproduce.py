@@ -49,7 +49,7 @@ def test_on_the_same_machine_one_byte_is_a_failure(committed, tmp_path):
     with pytest.raises(UserError, match=r"not reproduced, on the kind .* dvc.lock differ \(outputs: models/ppo\)"):
         judge(committed, made)
     made = results(tmp_path / "other")
-    (made / "results" / "details" / "ppo.csv").unlink()
+    (made / "plots" / "ppo.csv").unlink()
     assert different_files(committed, made) == ["plots/ppo.csv"]
 
 
