@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from minirlhf.runtime.files import read_csv, read_json
+from tests.browser import look
 from tests.conftest import SOAK
 from tests.pipelines import change, dvc, fresh_clone, git, ran, use_stand_ins
 
@@ -99,8 +100,23 @@ def test_experiments_are_shown_and_compared(project, sweep):
     assert documented <= rows["grid-1"].keys()
     assert "ppo.kl_coef" in dvc(project, "exp", "diff", "grid-1", "grid-2", "--md")
     dvc(project, "plots", "diff", "grid-1", "grid-2")
-    page = (project / "dvc_plots" / "index.html").read_text()
-    assert "grid-1" in page and "grid-2" in page and "vegaEmbed(" in page
+    page = look(project / "dvc_plots" / "index.html")
+    assert not page.errors and not page.empty and all(marks for _, marks in page.views)
+
+
+def test_what_changed_fits_a_screen(project, sweep):
+    """Headlines in the tables, and of what the stages read two columns: the policy, and all that was measured."""
+    columns = dvc(project, "exp", "show", "--csv", "--only-changed", "--hide-failed").splitlines()[0].split(",")
+    assert {"ppo.kl_coef", "ppo.gold", "models/ppo", "details"} <= set(columns)
+    assert not [name for name in columns if "/" in name and name != "models/ppo"]
+    assert len(dvc(project, "exp", "show", "--csv").splitlines()[0].split(",")) <= 200
+    assert all(len(numbers(read_json(file))) <= 12 for file in (project / "metrics").iterdir())
+    assert len(dvc(project, "metrics", "diff", "grid-1", "grid-2").splitlines()) <= 25
+
+
+def numbers(value):
+    """Every number in a JSON value."""
+    return [n for v in value.values() for n in numbers(v)] if isinstance(value, dict) else [value]
 
 
 def test_an_experiment_is_kept_or_dropped_and_going_back_computes_nothing(project, sweep):
