@@ -3,8 +3,9 @@
     dvc repro
     python benchmarks/likelihood_alone.py
 
-A likelihood alone is a lower temperature in disguise: it likes what the mode of SFT does, habits included. PPO runs with the
-settings of params.yaml, and is compared with SFT and with models/ppo, each at its own best temperature, by gold.
+A likelihood alone is a lower temperature in disguise: it likes what the mode of SFT does, habits included. PPO runs
+with the settings of params.yaml, and is compared with SFT and with models/ppo, each at its own best temperature, by
+gold.
 """
 
 import argparse
