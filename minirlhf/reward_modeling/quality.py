@@ -185,8 +185,7 @@ def correlations(x: Sequence[float], y: Sequence[float]) -> dict[str, float | No
     columns = pandas.DataFrame({"x": x, "y": y}, dtype=float)
     if (columns.nunique() < 2).any():
         return {"pearson": None, "spearman": None}
-    ranks = columns.rank()
-    return {"pearson": rounded(columns.x.corr(columns.y)), "spearman": rounded(ranks.x.corr(ranks.y))}
+    return {method: rounded(columns.corr(method).loc["x", "y"]) for method in ("pearson", "spearman")}
 
 
 def gold_scores(rows: Iterable[dict]) -> dict[Summary, float]:
