@@ -134,9 +134,9 @@ def _chat(prompt: Any, *answers: Any) -> list | str:
         asked = conversation if asked is None or _ends_alike(conversation, asked) else asked
         if not _ends_alike(asked, conversation):
             return "not_a_chat"
-    if prompt is not None and asked is None or asked is not None and asked[-1:] and asked[-1]["role"] == "assistant":
+    if (asked is None and prompt is not None) or (asked and asked[-1]["role"] in ("assistant", "system")):
         return "not_a_chat"
-    return [asked or None, *texts]
+    return [asked, *texts]
 
 
 def _is_chat(value: Any) -> bool:
@@ -153,7 +153,9 @@ def _ends_alike(one: Messages, other: Messages) -> bool:
 def _messages(value: Any) -> Messages | None:
     """Messages as role and content, both texts; None for anything else."""
     found = []
-    for message in [value] if isinstance(value, dict) else value or ():
+    if not isinstance(value, list | dict):
+        return None
+    for message in [value] if isinstance(value, dict) else value:
         if not isinstance(message, dict):
             return None
         role, content = message.get("role", message.get("from")), message.get("content", message.get("value"))

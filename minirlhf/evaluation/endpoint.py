@@ -18,6 +18,7 @@ from minirlhf.evaluation.pairwise import NotJudged
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_json, replace_file
 from minirlhf.runtime.progress import Progress
+from minirlhf.text.chat import spoken
 
 AT_ONCE = 4  # requests in flight
 # The question is that of Rafailov et al. 2023 (arXiv 2305.18290), the concise one, with ties.
@@ -86,7 +87,7 @@ class Endpoint:
 
     def request(self, prompt: str, first: str, second: str) -> dict:
         """The body of the request about one pair."""
-        post = prompt.strip().removesuffix("TL;DR:").strip()
+        post = spoken(prompt).strip().removesuffix("TL;DR:").strip()
         content = QUESTION.format(post=post, first=first, second=second)
         return {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": content}]}
 

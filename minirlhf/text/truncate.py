@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
+from minirlhf.text.chat import ChatPrompt
 from minirlhf.text.prompts import FORMAT
 from minirlhf.text.spelling import LONGEST_HEADING, MARKER, find_closing
 
@@ -55,6 +56,8 @@ def truncate_prompt(
 
     Args:
         body: a regular expression with a group `body`; see rule 1.
+
+    A chat is shortened as a dialogue of its messages; it comes back without its text, to be written out anew.
     """
 
     def fits(text: str) -> bool:
@@ -62,6 +65,9 @@ def truncate_prompt(
 
     if fits(prompt):
         return prompt
+    if isinstance(prompt, ChatPrompt):
+        messages = truncate_messages(prompt.messages, lambda messages: fits(ChatPrompt("", messages)), body)
+        return None if messages is None else ChatPrompt("", messages)
     prompt = prompt.strip()
     if body is not None:
         match = re.search(body, prompt, re.DOTALL)
