@@ -2,7 +2,7 @@
 
 In:  the notes of stages/source.py, the sources that they name, the base model's tokenizer.
 Out: data/prepared/{posts,comparisons}/{train,validation,test}.jsonl,
-     metrics/prepare.json (rows kept and refused by reason, lengths), plots/lengths.csv (their histograms).
+     details/prepare.json (rows kept and refused by reason, lengths), details/lengths.csv (their histograms).
 """
 
 import argparse
@@ -21,8 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--params", default="params.yaml")
     parser.add_argument("--sources", type=Path, default=Path("data/sources"), help="folder of the notes")
     parser.add_argument("--output", type=Path, default=Path("data/prepared"))
-    parser.add_argument("--metrics", type=Path, default=Path("metrics/prepare.json"))
-    parser.add_argument("--lengths", type=Path, default=Path("plots/lengths.csv"), help="histograms of lengths")
+    parser.add_argument("--details", type=Path, default=Path("details"), help="folder for what was counted")
     args = parser.parse_args(argv)
     params = load_params(args.params)
     notes = {name: read_object(args.sources / f"{name}.json") for name in ("posts", "comparisons", "base")}
@@ -41,8 +40,8 @@ def main(argv: list[str] | None = None) -> None:
     for what, splits in tallies.items():
         for split, tally in splits.items():
             print(f"{what}/{split}: {tally.kept} kept, {tally.truncated} of them cut; refused: {describe(tally)}")
-    write_json(args.metrics, summarize(tallies))
-    write_csv(args.lengths, length_histogram(tallies))
+    write_json(args.details / "prepare.json", summarize(tallies))
+    write_csv(args.details / "lengths.csv", length_histogram(tallies))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ It trains on the comparisons that were given and on those that were collected, a
 In:  prepared posts and comparisons, collected comparisons, the SFT model (or what the params name: reward.base,
      reward.pretrained).
 Out: models/reward (a model, or the name of one; its normalisation), metrics/reward.json (accuracy on held-out
-     comparisons, length bias, agreement with gold), plots/reward.csv (loss curves), and of its examination
-     plots/calibration.csv, plots/reward_margins.csv, plots/gold_margins.csv, plots/reward_probes.csv.
+     comparisons), details/reward.json (also length bias, agreement with gold), details/reward.csv (loss curves), and of
+     its examination calibration.csv, reward_margins.csv, gold_margins.csv and reward_probes.csv in details/.
 """
 
 import argparse
@@ -43,8 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sft", type=Path, default=Path("models/sft"), help="folder of the SFT model")
     parser.add_argument("--output", type=Path, default=Path("models/reward"))
     parser.add_argument("--metrics", type=Path, default=Path("metrics/reward.json"))
-    parser.add_argument("--curves", type=Path, default=Path("plots/reward.csv"))
-    parser.add_argument("--plots", type=Path, default=Path("plots"), help="folder for the examination's CSV files")
+    parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
     args = parser.parse_args(argv)
     params = load_params(args.params)
     accumulation_steps("reward", params.reward)  # refuses batches that do not divide before anything loads
@@ -74,16 +73,16 @@ def main(argv: list[str] | None = None) -> None:
         model = None
         if params.reward.pretrained is None:
             rows = {split: given[split] + collected.get(split, []) for split in SPLITS}
-            on_row = live("reward", args.curves, args.metrics, params)
+            on_row = live("reward", args.details / "reward.csv", params)
             model, tokenizer, history = train(args.sft, commit, rows, params, resume, on_row)
         if not processes.is_main:
             return
-        metrics: dict = {}
+        trained: dict = {}
         with replace_folder(args.output) as folder:
             if model is not None:
                 model.save_pretrained(folder)
                 tokenizer.save_pretrained(folder)
-                metrics["reward_train_loss"] = last_logged(history, "train_loss")
+                trained["reward_train_loss"] = last_logged(history, "train_loss")
                 note: dict = {"format": params.reward.format}
                 model = None  # gives its memory to the one that scores
             else:
@@ -97,10 +96,11 @@ def main(argv: list[str] | None = None) -> None:
 
         held_out = {"given": given["test"]} | ({"collected": collected["test"]} if collected else {})
         found, tables = examine(reward, held_out, posts["test"][:PROBED_POSTS], params.seed)
-        write_csv(args.curves, history)
+        write_csv(args.details / "reward.csv", history)
         for name, (rows, columns) in tables.items():
-            write_csv(args.plots / f"{name}.csv", rows, columns)
-        write_json(args.metrics, metrics | found)
+            write_csv(args.details / f"{name}.csv", rows, columns)
+        write_json(args.details / "reward.json", trained | found)
+        write_json(args.metrics, {"reward_accuracy": found["reward_accuracy"]})
 
 
 def train(

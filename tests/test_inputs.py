@@ -48,7 +48,7 @@ def template(tmp_path_factory, make_settings, tiny_models):
     for name, kind in (("base", "sft"), ("sft", "sft"), ("ppo", "ppo"), ("reward", "reward")):
         shutil.copytree(tiny_models / kind, folder / "models" / name)
     write_json(folder / "models/reward/reward.json", {"format": "concat", "mean": 0.0})
-    write_json(folder / "metrics/ppo.json", {"ppo_delivered_episodes": 8})
+    write_json(folder / "models/ppo/ppo.json", {"episodes": 8})
     write_csv(folder / "plots/seeds.csv", [], list(COLUMNS))
     settings = make_settings()
     settings["data"] |= {"max_prompt_tokens": 512, "max_response_tokens": 8}
@@ -244,11 +244,11 @@ CASES = {
         "sft", rename(f"models/base/{WEIGHTS}", "models/base/pytorch_model.bin"),
         "models/base: no weights in safetensors format there"),
     "a damaged snapshot": (
-        "evaluate", do(lambda folder: shutil.copytree(folder / "models/ppo", folder / "models/snapshots/episodes-1"),
-                       cut(f"models/snapshots/episodes-1/{WEIGHTS}")),
-        f"models/snapshots/episodes-1/{WEIGHTS}: cannot be read ("),
-    "a PPO run that was not finished": (
-        "evaluate", write("metrics/ppo.json", "{}"), "metrics/ppo.json: no 'ppo_delivered_episodes' in it"),
+        "evaluate", do(lambda folder: shutil.copytree(folder / "models/sft", folder / "models/ppo/snapshots/e-1"),
+                       cut(f"models/ppo/snapshots/e-1/{WEIGHTS}")),
+        f"models/ppo/snapshots/e-1/{WEIGHTS}: cannot be read ("),
+    "a policy that the ppo stage did not make": (
+        "evaluate", write("models/ppo/ppo.json", "{}"), "models/ppo/ppo.json: no 'episodes' in it"),
     # Its config and tokenizer
     "config.json cut off": ("sft", cut("models/base/config.json"), "models/base/config.json: not JSON: "),
     "config.json is a list": ("sft", write("models/base/config.json", "[]"), "models/base: cannot load "),

@@ -21,7 +21,7 @@ SHARED = ROOT.parent / "shared"
 def test_every_stage_runs_once_and_leaves_what_the_readme_names(clone):
     folder, printed = clone
     assert ran(printed) == STAGES
-    metrics = json.loads((folder / "metrics" / "evaluate.json").read_text())
+    metrics = json.loads((folder / "details" / "evaluate.json").read_text())
     for system in ("reference", "sft", "ppo"):
         named = [metrics[system][name] for name in ("reward", "rouge1", "rouge2", "rougeL", "length", "gold")]
         assert all(isinstance(value, float) for value in named)
@@ -104,7 +104,7 @@ def test_real_posts(clone, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     for name in STAGES:
         importlib.import_module(f"stages.{name}").main([])
-    metrics = json.loads((folder / "metrics" / "evaluate.json").read_text())
+    metrics = json.loads((folder / "details" / "evaluate.json").read_text())
     assert "gold" not in metrics["ppo"] and metrics["win_rate"]["judge"] != "gold"
     # Two steps from random weights: tokens at random, which seldom are words of the authors'.
     assert metrics["reference"]["rougeL"] == 1 and 0 <= metrics["sft"]["rougeL"] < 0.1

@@ -40,7 +40,7 @@ EMPTY = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Aligned:
-    """A policy, its history (a row an update; the columns of plots/ppo.csv) and samples from before and after."""
+    """A policy, its history (a row an update; the columns of details/ppo.csv) and samples from before and after."""
 
     policy: nn.Module
     tokenizer: "PreTrainedTokenizerBase"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from minirlhf.settings.params import Params
 
-# TRL's name of a figure -> its column in plots/ppo.csv. DPO samples nothing while it trains: no reward, KL or length.
+# TRL's name of a figure -> its column in details/ppo.csv. DPO samples nothing while it trains: no reward, KL or length.
 COLUMNS = {
     "loss": "policy_loss",
     "rewards/margins": "margin",  # beta x (log ratio of the chosen - log ratio of the rejected), a mean

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from minirlhf.settings.params import Params
 
-# TRL's name of a figure -> its column in plots/ppo.csv.
+# TRL's name of a figure -> its column in details/ppo.csv.
 COLUMNS = {
     "score": "reward",
     "kl": "kl",  # nats a token; `kl_per_response` makes it nats a response

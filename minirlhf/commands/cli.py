@@ -118,7 +118,7 @@ def _seeds(args: argparse.Namespace) -> None:
     from minirlhf.report.tables import seeds_table
 
     print(seeds_table(rows).markdown())
-    print(f"\nmean (95% t interval over {len(rows)} seeds); written: metrics/seeds.json, plots/seeds.csv")
+    print(f"\nmean (95% t interval over {len(rows)} seeds); written: plots/seeds.csv")
 
 
 def _watch(args: argparse.Namespace) -> None:

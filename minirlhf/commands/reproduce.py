@@ -1,8 +1,8 @@
 """Proof of reproduction: run everything from scratch in a clone of the last commit, and compare with what is committed.
 
-The same bytes (dvc.lock, with it the hash of every output; metrics, plot data and results) are expected on the kind of
-machine that `machine.json` names. Another processor or another version of a library gives other last digits, which
-sampling turns into other summaries: as another training seed would. There the metrics are compared within tolerances.
+The same bytes (dvc.lock, with it the hash of every output; metrics and results) are expected on the kind of machine
+that `machine.json` names. Another processor or another version of a library gives other last digits, which sampling
+turns into other summaries: as another training seed would. There the metrics are compared within tolerances.
 """
 
 import fnmatch
@@ -21,11 +21,12 @@ from minirlhf.runtime.files import read_json, write_json
 from minirlhf.settings.params import Params, load_params
 
 MACHINE = "machine.json"
-BYTES = ("dvc.lock", "metrics/*.json", "plots/*.csv", "results/*")
+BYTES = ("dvc.lock", "metrics/*.json", "plots/*.csv", "results/*", "results/details/*")
 PACKAGES = ("torch", "transformers", "tokenizers", "trl", "datasets", "numpy", "matplotlib", "rouge-score")
 OWN = ("data/own", "models/own")  # what git does not know, and a clone so does not have
-# How far a metric (stage.key) may be off elsewhere: one to two times the range over five training seeds on one machine,
-# and less than what PPO gains. What matches none is not compared; the first that matches counts. Counts must agree.
+# How far a number in results/details (stage.key) may be off elsewhere: one to two times the range over five training
+# seeds on one machine, and less than what PPO gains. What matches none is not compared; the first that matches counts.
+# Counts must agree.
 TOLERANCES = {
     "prepare.*.kept": 0,
     "prepare.*.refused.*": 0,
@@ -33,9 +34,9 @@ TOLERANCES = {
     "sft.sft_eval_loss": 0.02,
     "reward.reward_accuracy*": 0.1,
     "reward.reward_test_loss": 0.08,
-    "ppo.ppo_reward": 0.2,
-    "ppo.ppo_kl": 1.2,
-    "ppo.ppo_length": 3.0,
+    "ppo.reward": 0.2,
+    "ppo.kl": 1.2,
+    "ppo.length": 3.0,
     "evaluate.greedy.*.gold": 0.2,
     "evaluate.greedy.*.reward": 0.3,
     "evaluate.greedy.*.length": 6.0,
@@ -102,7 +103,7 @@ def verdict(different: list[str], committed: Path, made: Path, here: dict, noted
             f"not reproduced, on the kind of machine that made them: {', '.join(different)} differ (outputs: {outs}); "
             f"what was made is in {kept}"
         )
-    compared, off = compare_metrics(committed / "metrics", made / "metrics")
+    compared, off = compare_metrics(committed / "results/details", made / "results/details")
     if off or not compared:
         raise UserError(
             f"not reproduced: bytes differ, and of {compared} metrics these are out of tolerance: {'; '.join(off)}; "
@@ -131,7 +132,7 @@ def different_outs(committed: Path, made: Path) -> list[str]:
 
 
 def compare_metrics(committed: Path, made: Path) -> tuple[int, list[str]]:
-    """How many metrics were compared between two metrics folders, and which are further apart than their tolerance."""
+    """How many metrics were compared between two folders of details; which are further apart than their tolerance."""
     before, after = flat_metrics(committed), flat_metrics(made)
     compared, off = 0, []
     for name in sorted({**before, **after}):
@@ -146,7 +147,7 @@ def compare_metrics(committed: Path, made: Path) -> tuple[int, list[str]]:
 
 
 def flat_metrics(folder: Path) -> dict[str, float]:
-    """Every number in a folder of JSON files: "evaluate.ppo.gold" -> 4.7; without those of seeds.json."""
+    """Every number in a folder of JSON files: "evaluate.ppo.gold" -> 4.7."""
     found: dict[str, float] = {}
 
     def add(name: str, value: Any) -> None:
@@ -157,8 +158,7 @@ def flat_metrics(folder: Path) -> dict[str, float]:
             found[name] = value
 
     for file in sorted(folder.glob("*.json")):
-        if file.stem != "seeds":
-            add(file.stem, read_json(file))
+        add(file.stem, read_json(file))
     return found
 
 

@@ -38,8 +38,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the stage writes: metrics/evaluate.json, plots/NAME.csv, results/summaries.jsonl and .md."""
+    """What the stage writes: metrics/evaluate.json; in details/ evaluate.json, NAME.csv, summaries.jsonl and .md."""
 
+    headline: dict
     metrics: dict
     plots: dict[str, list[dict]]
     summaries: list[dict]
@@ -75,8 +76,10 @@ def put_together(
     win_rate = {"judge": judge_name, **results.win_rate_metrics(decided, lengths(sampled), bootstrap)}
     if scoring != decisive:
         win_rate |= results.pairwise_metrics(list(measured.verdicts.values()), bootstrap)
+    metrics = _metrics(measured, win_rate, scoring, bootstrap)
     return Findings(
-        metrics=_metrics(measured, win_rate, scoring, bootstrap),
+        headline=results.headline(metrics, scoring),
+        metrics=metrics,
         plots=_plots(measured, wins, decided["ppo", "sft"], bootstrap),
         summaries=rows,
         page=results.summaries_page(rows, scoring, judges[scoring], judge_name, algorithm),

@@ -22,12 +22,22 @@ HEADINGS = {
 
 
 def system_metrics(found: dict[str, Estimate]) -> dict:
-    """The plain numbers of one system in metrics/evaluate.json."""
+    """The plain numbers of one system in details/evaluate.json."""
     metrics = {name: rounded(found[name].value) for name in HEADLINE if name in found}
     parts = {name: estimate for name, estimate in found.items() if name.startswith(GOLD_PART)}
     if parts:
         metrics["gold_parts"] = {name.removeprefix(GOLD_PART): rounded(e.value) for name, e in parts.items()}
     return metrics
+
+
+def headline(metrics: dict, scoring: str) -> dict:
+    """What metrics/evaluate.json holds of all that was measured: what a run is first compared by.
+
+    Both policies' mean score by `scoring` (gold, judge or reward), the KL between them, and the win rate of the aligned
+    one against SFT with its interval.
+    """
+    scores = {name: {scoring: metrics[name][scoring]} for name in ("sft", "ppo")}
+    return {"kl": metrics["kl"], **scores, "win_rate": metrics["win_rate"]["ppo_vs_sft"]}
 
 
 def win_rate_metrics(
@@ -66,7 +76,7 @@ def summary_rows(
     gains: np.ndarray,
     chosen: list[tuple[int, str]],
 ) -> list[dict]:
-    """One row a post for results/summaries.jsonl.
+    """One row a post for details/summaries.jsonl.
 
     `post`, `shown` (sample, gain, loss or null), `gain` (PPO's score by the judge minus SFT's; of a judge that compares
     PPO's share of the verdict minus SFT's, null where there is none), then for each system `{summary, ended, length,

@@ -225,7 +225,7 @@ def distance(inputs: Inputs) -> Check:
 
 def finished(inputs: Inputs) -> Check:
     """Whether PPO ran to its end."""
-    reason = inputs.metrics["ppo"].get("ppo_stopped")
+    reason = inputs.metrics["ppo"].get("stopped")
     text = f"Stopped early: {reason}." if reason else "All episodes were used."
     return Check(f"{inputs.algorithm} stopped early", not reason, text)
 

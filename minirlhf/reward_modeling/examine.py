@@ -15,7 +15,7 @@ def examine(
 ) -> tuple[dict, dict[str, Table]]:
     """What the reward model is worth on held-out comparisons, by where they come from, and which faults it sees.
 
-    Returns the metrics, and of each table (a file's name in plots/) the rows and columns.
+    Returns the metrics, and of each table (a file's name in details/) the rows and columns.
     """
     rows = [row for part in held_out.values() for row in part]
     summaries = quality.summaries_of(rows)

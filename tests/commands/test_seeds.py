@@ -42,7 +42,7 @@ def repository(tmp_path, monkeypatch, settings):
     """A committed workspace of seed 1, and a function that adds an experiment."""
     monkeypatch.chdir(tmp_path)
     write_code(tmp_path / CODE, "code\n")
-    (tmp_path / "metrics").mkdir()
+    (tmp_path / "results" / "details").mkdir(parents=True)
     (tmp_path / "plots").mkdir()
     git("init", "-q")
 
@@ -52,7 +52,7 @@ def repository(tmp_path, monkeypatch, settings):
             chosen["ppo"]["kl_coef"] = kl_coef
         (tmp_path / "params.yaml").write_text(json.dumps(chosen))
         text = json.dumps(metrics(gold))
-        (tmp_path / seeds.METRICS).write_text(text)
+        (tmp_path / "results" / seeds.DETAILS).write_text(text)
         digest = hashlib.md5(text.encode()).hexdigest()
         note, sft = {"path": "data/sources/posts.json", "md5": data}, {"path": "models/sft", "md5": f"sft-{seed}.dir"}
         stages = {
@@ -68,7 +68,7 @@ def repository(tmp_path, monkeypatch, settings):
                 "deps": [{"path": "models/sft", "md5": "other.dir"} if stale else sft],
                 "params": {"params.yaml": {"seed": seed, "ppo_seed": ppo_seed, "ppo": chosen["ppo"]}},
             },
-            "evaluate": {"cmd": "s", "outs": [{"path": seeds.METRICS, "md5": digest}]},
+            "evaluate": {"cmd": "s", "outs": [{"path": seeds.DETAILS, "md5": digest}]},
         }
         (tmp_path / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
 

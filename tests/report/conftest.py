@@ -99,9 +99,10 @@ def write(folder, posts, judges, settings, **judge):
 
     found = find(posts, judges, **judge)
     for name, rows in found.plots.items():
-        write_csv(folder / "plots" / f"{name}.csv", rows, COLUMNS.get(name))
-    write_json(folder / "metrics" / "evaluate.json", found.metrics)
-    write_jsonl(folder / "results" / "summaries.jsonl", found.summaries)
+        write_csv(folder / "details" / f"{name}.csv", rows, COLUMNS.get(name))
+    write_json(folder / "details" / "evaluate.json", found.metrics)
+    write_jsonl(folder / "details" / "summaries.jsonl", found.summaries)
+    (folder / "details" / "summaries.md").write_text(found.page)
     names = ("reward", "kl", "length", "ended", "entropy", "policy_loss", "value_loss", "clip_fraction")
     names += ("explained_variance", "policy_grad_norm", "eval_reward", "eval_kl", "eval_length", "eval_ended")
     ppo = [{"update": u, "episodes": 64 * u} | {name: 0.1 * u for name in names} for u in range(5)]
@@ -119,13 +120,14 @@ def write(folder, posts, judges, settings, **judge):
         **reward_tables("gold" in judges),
     }
     own = seed_row(1, found.metrics)
-    tables["seeds"] = [own, {name: value + (1 if name == "seed" else 0.1) for name, value in own.items()}]
+    seeds = [own, {name: value + (1 if name == "seed" else 0.1) for name, value in own.items()}]
+    write_csv(folder / "plots" / "seeds.csv", seeds)
     for name, rows in tables.items():
-        write_csv(folder / "plots" / f"{name}.csv", rows)
-    write_json(folder / "metrics" / "reward.json", reward_metrics("gold" in judges))
-    write_json(folder / "metrics" / "ppo.json", {"ppo_stopped": None})
+        write_csv(folder / "details" / f"{name}.csv", rows)
+    write_json(folder / "details" / "reward.json", reward_metrics("gold" in judges))
+    write_json(folder / "details" / "ppo.json", {"stopped": None})
     for name in ("prepare", "sft"):
-        write_json(folder / "metrics" / f"{name}.json", {})
+        write_json(folder / "details" / f"{name}.json", {})
     for name in ("posts", "comparisons"):
         write_json(folder / "data" / "sources" / f"{name}.json", {"kind": "embedded"})
     write_json(folder / "data" / "sources" / "base.json", {"kind": "folder", "name": "models/base", "sha256": "a1b2"})
@@ -185,4 +187,4 @@ def compared(tmp_path_factory, some_posts, make_settings):
 def inputs(embedded):
     from minirlhf.report.inputs import read_inputs
 
-    return read_inputs(embedded / "metrics", embedded / "plots", embedded / "results" / "summaries.jsonl")
+    return read_inputs(embedded / "details", embedded / "plots" / "seeds.csv")

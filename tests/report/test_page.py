@@ -17,7 +17,7 @@ NASTY = "<script>document.title='owned'</script><img src=https://example.com/x.p
 
 
 def read(folder):
-    return read_inputs(folder / "metrics", folder / "plots", folder / "results" / "summaries.jsonl")
+    return read_inputs(folder / "details", folder / "plots" / "seeds.csv")
 
 
 def page_of(inputs, panels=None):
@@ -104,7 +104,7 @@ def test_links_within_the_page_lead_somewhere_and_ids_are_unique(page):
 
 
 def test_alarms_come_before_the_plots(inputs):
-    inputs.metrics["ppo"]["ppo_stopped"] = "KL above its ceiling"
+    inputs.metrics["ppo"]["stopped"] = "KL above its ceiling"
     text = page_of(inputs)
     assert text.index("KL above its ceiling") < text.index("<figure>")
 

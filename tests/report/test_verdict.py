@@ -45,7 +45,7 @@ def test_the_interval_decides_the_verdict(inputs, rate, margin, outcome):
 def test_the_training_reward_alone_is_no_judge(real):
     from minirlhf.report.inputs import read_inputs
 
-    found = give_verdict(read_inputs(real / "metrics", real / "plots", real / "results" / "summaries.jsonl"))
+    found = give_verdict(read_inputs(real / "details", real / "plots" / "seeds.csv"))
     assert found.outcome == "unjudged" and "not quality" in found.headline
 
 
@@ -166,7 +166,7 @@ def test_training_past_the_peak_rings(inputs):
 
 
 def test_an_early_end_rings_with_its_reason(inputs):
-    stopped = dataclasses.replace(inputs, metrics={**inputs.metrics, "ppo": {"ppo_stopped": "KL above its ceiling"}})
+    stopped = dataclasses.replace(inputs, metrics={**inputs.metrics, "ppo": {"stopped": "KL above its ceiling"}})
     assert "KL above its ceiling" in alarms.finished(stopped).text and not alarms.finished(stopped).passed
 
 
@@ -178,7 +178,7 @@ def test_every_check_says_something_of_a_run(inputs):
 def read(folder):
     from minirlhf.report.inputs import read_inputs
 
-    return read_inputs(folder / "metrics", folder / "plots", folder / "results" / "summaries.jsonl")
+    return read_inputs(folder / "details", folder / "plots" / "seeds.csv")
 
 
 def test_a_judge_that_compares_is_reported_with_its_bias_and_what_it_left_out(compared):
@@ -204,7 +204,7 @@ def test_reward_up_and_a_judge_that_prefers_sft_rings(compared):
 
 
 def test_the_algorithm_is_called_by_its_name(inputs):
-    by_rloo = dataclasses.replace(inputs, metrics={**inputs.metrics, "ppo": {"algorithm": "rloo", "ppo_stopped": None}})
+    by_rloo = dataclasses.replace(inputs, metrics={**inputs.metrics, "ppo": {"algorithm": "rloo", "stopped": None}})
     found = give_verdict(by_rloo)
     assert found.headline.startswith("RLOO ")
     written = markdown(by_rloo, run_checks(by_rloo), found.sentences)

@@ -181,11 +181,11 @@ def test_dvc_runs_the_training_stages_in_two_processes(clone, tmp_path):
         assert names(folder / name) == names(clone[0] / name)
     # The same batches, and so the same results but for the order of sums.
     for stage in ("sft", "reward"):
-        one, two = (read_csv(each / "plots" / f"{stage}.csv") for each in (clone[0], folder))
+        one, two = (read_csv(each / "details" / f"{stage}.csv") for each in (clone[0], folder))
         assert [row["step"] for row in two] == [1, 2]
         for ours, theirs in zip(two, one, strict=True):
             assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-4)
-    losses = [read_json(each / "metrics" / "sft.json")["sft_eval_loss"] for each in (clone[0], folder)]
+    losses = [read_json(each / "details" / "sft.json")["sft_eval_loss"] for each in (clone[0], folder)]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     if SOAK:
-        assert len(read_csv(folder / "plots" / "ppo.csv")) == len(read_csv(clone[0] / "plots" / "ppo.csv"))
+        assert len(read_csv(folder / "details" / "ppo.csv")) == len(read_csv(clone[0] / "details" / "ppo.csv"))
