@@ -36,10 +36,17 @@ def main(argv: list[str] | None = None) -> None:
     check_run(params, args.sources)  # it changes nothing that is written, so DVC need not know what it reads
     sources = [Source(what, params.data, notes[what]) for what in ("posts", "comparisons")]
     tokenizer = load_tokenizer(model_place(params.model.base), notes["base"].get("commit"))
+    for source in sources:
+        for path in source.unread:
+            print(f"{source.what}: {source.name}: not read: {path}")
     tallies = prepare(sources, params.data, tokenizer, args.output)
     for what, splits in tallies.items():
         for split, tally in splits.items():
-            print(f"{what}/{split}: {tally.kept} kept, {tally.truncated} of them cut; refused: {describe(tally)}")
+            changed = f"; put right: {describe(tally.changed)}" if tally.changed else ""
+            print(
+                f"{what}/{split}: {tally.kept} kept, {tally.truncated} of them cut; refused: "
+                f"{describe(tally.refused)}{changed}"
+            )
     write_json(args.details / "prepare.json", summarize(tallies))
     write_csv(args.details / "lengths.csv", length_histogram(tallies))
 

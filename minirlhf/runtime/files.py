@@ -233,10 +233,12 @@ def read_csv(path: str | Path) -> list[dict[str, Any]]:
 
 
 def _number_or_text(field: str | None) -> int | float | str | None:
+    if not field:
+        return None
     for kind in (int, float):
-        with contextlib.suppress(ValueError, TypeError):
+        with contextlib.suppress(ValueError):
             return kind(field)
-    return field or None
+    return field
 
 
 def write_csv(path: str | Path, rows: Iterable[dict], columns: list[str] | None = None) -> None:
