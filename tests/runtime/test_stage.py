@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_user_error_is_one_line_and_exit_code_1():
     code = (
-        "from minirlhf.runtime import stage, errors\ndef main(): raise errors.UserError('no\\x1b[31m\\nfile')\nstage.run(main)"
+        "from minirlhf.runtime import stage, errors\n"
+        "def main(): raise errors.UserError('no\\x1b[31m\\nfile')\nstage.run(main)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
