@@ -25,7 +25,7 @@ from typing import TypeVar
 
 from minirlhf.text.chat import ChatPrompt
 from minirlhf.text.prompts import FORMAT
-from minirlhf.text.spelling import LONGEST_HEADING, MARKER, find_closing
+from minirlhf.text.spelling import LAYOUT, LONGEST_HEADING, MARKER, find_closing
 
 Turn = TypeVar("Turn")
 # Where a text may be cut, best first: before a line break, after a sentence, before a space, between letters.
@@ -187,6 +187,7 @@ def _where_opening_ends(prompt: str, blocks: list[tuple[int, int]], longest: tup
         if index == len(blocks) - 1 or not opens:
             start = first
             break
+    start = max(start, LAYOUT.match(prompt).start("body"))
     label = LABEL.match(prompt, start)
     return label.end() if label and prompt[label.end() :].strip() else start
 
