@@ -16,7 +16,7 @@ from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import Params, load_params
 from minirlhf.text.chat import read_prepared
 
-HELD_OUT_POSTS = 100  # of validation and test each, for which candidates are compared too
+HELD_OUT_POSTS = 200  # of validation and test each, for which candidates are compared too
 SPLITS = ("train", "validation", "test")
 
 
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
             return  # DVC expects the folder
     posts = {split: read_prepared(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in SPLITS}
 
-    set_up(params.seed, params.threads)
+    set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.runtime.device import choose_device
 
     device = choose_device(params.device)

@@ -1,6 +1,7 @@
 """Compare the policy before and after PPO with the authors' summaries, on held-out posts.
 
-Summaries are sampled at the training temperature for the headline; greedy ones stand beside them.
+Each policy is compared at its own best temperature, chosen on validation posts: that is the headline. Summaries at the
+training temperature and greedy ones stand beside it.
 
 In:  prepared posts, the SFT model, the PPO model (with it snapshots of its training, and in ppo.json how many episodes
      it learnt from, which a run that ended early does not plan), the reward model.
@@ -33,14 +34,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
     args = parser.parse_args(argv)
     params = load_params(args.params)
-    posts = read_prepared(args.posts / "test.jsonl", ("prompt", "completion"))
+    posts, validation = (
+        read_prepared(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in ("test", "validation")
+    )
     episodes = read_object(args.ppo / "ppo.json", ("episodes",))["episodes"]
 
-    set_up(params.seed, params.threads)
-    from minirlhf.evaluation.evaluator import evaluate
+    set_up(params.seed, params.threads, params.arithmetic)
+    from minirlhf.evaluation.run import evaluate
     from minirlhf.evaluation.tables import COLUMNS
 
-    found = evaluate(posts, params, args.sft, args.ppo, args.reward, args.ppo / "snapshots", episodes)
+    found = evaluate(posts, validation, params, args.sft, args.ppo, args.reward, args.ppo / "snapshots", episodes)
     for name, rows in found.plots.items():
         write_csv(args.details / f"{name}.csv", rows, COLUMNS.get(name))
     write_jsonl(args.details / "summaries.jsonl", found.summaries)

@@ -42,14 +42,14 @@ def main(argv: list[str] | None = None) -> None:
         params = params.model_copy(update={"seed": params.ppo_seed})
     prompts = {split: [row["prompt"] for row in rows] for split, rows in posts.items()}
 
-    set_up(params.seed, params.threads)
+    set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.models.checks import check_judge
     from minirlhf.rewards.model import RewardModel
     from minirlhf.runtime.device import choose_device
     from minirlhf.runtime.processes import Processes
 
     check_judge(params)  # who is asked after it
-    device = choose_device(params.device)
+    device = choose_device(params.device, params.precision)
     Processes(device).announce(params.algorithm, params.launch)  # from here on each has its own GPU
     reward = RewardModel.load(args.reward, device=device, precision=params.precision)
     by = align_by_ppo if params.algorithm == "ppo" else align_by_baseline

@@ -10,6 +10,7 @@ Out: models/reward (a model, or the name of one; its normalisation), metrics/rew
 """
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,10 +28,12 @@ from minirlhf.training.live import live
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from minirlhf.rewards.model import RewardModel
     from minirlhf.training.loop import OnRow
 
 NORMALISING_POSTS = 500  # reference summaries that are to score 0 on average
 PROBED_POSTS = 200  # of test
+RESAMPLES = 1000  # behind the interval that decides on the likelihood
 SPLITS = ("train", "validation", "test")
 
 
@@ -56,16 +59,14 @@ def main(argv: list[str] | None = None) -> None:
     files = {split: args.collected / f"{split}.jsonl" for split in SPLITS}
     collected = {split: read_prepared(file, columns) for split, file in files.items() if file.exists()}
 
-    set_up(params.seed, params.threads)
+    set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.models.checks import check_run
-    from minirlhf.reward_modeling import quality
     from minirlhf.reward_modeling.examine import examine
-    from minirlhf.rewards.model import RewardModel
     from minirlhf.runtime.device import choose_device
     from minirlhf.runtime.processes import Processes
     from minirlhf.training.loop import last_logged
 
-    device = choose_device(params.device)
+    device = choose_device(params.device, params.precision)
     check_run(params, args.sources)
     commit = read_object(args.sources / "reward.json").get("commit")
     processes = Processes(device)
@@ -91,11 +92,8 @@ def main(argv: list[str] | None = None) -> None:
             else:
                 history = [dict.fromkeys(("step", "train_loss", "eval_loss", "eval_accuracy"))]  # nothing was trained
                 note = {"model": params.reward.pretrained, "revision": commit, "format": params.reward.format}
-            write_json(folder / "reward.json", note)
-            reward = RewardModel.load(folder, device=device, precision=params.precision, desc="reward: scoring")
-            references = posts["train"][:NORMALISING_POSTS]
-            note |= {"format": reward.format, "mean": quality.mean_score(reward, references)}
-            write_json(folder / "reward.json", note)
+            unseen = given["validation"] + collected.get("validation", [])
+            reward = complete(folder, note, args.sft, unseen, posts["train"][:NORMALISING_POSTS], params, device)
 
         held_out = {"given": given["test"]} | ({"collected": collected["test"]} if collected else {})
         found, tables = examine(reward, held_out, posts["test"][:PROBED_POSTS], params.seed)
@@ -103,7 +101,51 @@ def main(argv: list[str] | None = None) -> None:
         for name, (rows, columns) in tables.items():
             write_csv(args.details / f"{name}.csv", rows, columns)
         write_json(args.details / "reward.json", trained | found)
-        write_json(args.metrics, {"reward_accuracy": found["reward_accuracy"]})
+        write_json(args.metrics, headline(found))
+
+
+def headline(found: dict) -> dict:
+    """What metrics/reward.json holds of all that was examined: what a reward model is first compared by."""
+    figures = {"reward_accuracy": found["reward_accuracy"], "reward_ece": found["reward_confidence"]["ece"]}
+    if "reward_ceiling" in found:
+        figures["reward_share_of_ceiling"] = found["reward_ceiling"]["share_of_the_way"]
+        figures["reward_gold_agreement"] = found["reward_gold"]["model"]["value"]
+    return figures
+
+
+def complete(
+    folder: Path, note: dict, sft: Path, unseen: list[dict], references: list[dict], params: Params, device: str
+) -> "RewardModel":
+    """Write reward.json of a folder, and what else the reward needs; the reward model as it will be loaded from there.
+
+    Args:
+        note: what reward.json says already.
+        unseen: comparisons that had no part in its training, for the weights of a likelihood.
+        references: posts with the summaries that are to score 0 on average.
+    """
+    from minirlhf.reward_modeling.quality import mean_score
+    from minirlhf.reward_modeling.weights import learn
+    from minirlhf.rewards.likelihood import Likelihood
+    from minirlhf.rewards.model import RewardModel
+    from minirlhf.statistics.bootstrap import Bootstrap
+
+    options = {"device": device, "precision": params.precision}
+
+    def load() -> RewardModel:
+        write_json(folder / "reward.json", note)
+        return RewardModel.load(folder, desc="reward: scoring", **options)
+
+    reward = load()
+    if params.reward.likelihood:
+        learnt = learn(reward, Likelihood.load(sft, **options), unseen, Bootstrap(params.seed, RESAMPLES))
+        found = f"{learnt.gain.value:.3f} ({learnt.gain.low:.3f} to {learnt.gain.high:.3f}) nats a comparison"
+        print(f"reward: the likelihood {'helps' if learnt.helps else 'is left out'}: held-out loss falls by {found}")
+        if learnt.helps:
+            shutil.copytree(sft, folder / "likelihood")
+            note |= {"likelihood": learnt.weights, "scale": learnt.scale}
+            reward = load()
+    note |= {"format": reward.format, "mean": mean_score(reward, references) * reward.scale}
+    return load()
 
 
 def train(

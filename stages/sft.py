@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     columns = ("prompt", "completion")
     train, validation = (read_prepared(args.posts / f"{split}.jsonl", columns) for split in ("train", "validation"))
 
-    set_up(params.seed, params.threads)
+    set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.hub.configs import load_tokenizer
     from minirlhf.models.checks import check_run
     from minirlhf.models.loading import check_vocabulary, load_policy, random_policy, save_model
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     from minirlhf.training import sft
     from minirlhf.training.loop import last_logged
 
-    device = choose_device(params.device)
+    device = choose_device(params.device, params.precision)
     processes = Processes(device)
     processes.announce("sft", params.launch)
     check_run(params, args.sources)

@@ -33,6 +33,7 @@ SETTINGS = {
     "ppo_seed": None,
     "launch": "python",
     "threads": 1,
+    "arithmetic": "native",
     "device": "cpu",
     "precision": "fp32",
     "resume_minutes": 0,
@@ -43,6 +44,7 @@ SETTINGS = {
         "comparisons": "embedded",
         "comparisons_revision": None,
         "world_seed": 7,
+        "habits": 1.0,
         "max_posts": 60,
         "max_comparisons": 40,
         "max_validation": 10,
@@ -58,6 +60,7 @@ SETTINGS = {
         "base": None,
         "pretrained": None,
         "revision": None,
+        "likelihood": False,
         "format": "concat",
         **TRAIN,
     },
@@ -65,7 +68,15 @@ SETTINGS = {
     "rloo": {**BASELINE, "num_generations": 2, "num_iterations": 1},
     "grpo": {**BASELINE, "num_generations": 2, "num_iterations": 1},
     "dpo": BASELINE,
-    "evaluate": {"batch_size": 8, "bootstrap": 100, "judge": None, "best_of_n": 4, "frontier_posts": 8},
+    "evaluate": {
+        "batch_size": 8,
+        "bootstrap": 100,
+        "judge": None,
+        "temperatures": [0.0, 1.0],
+        "selection_posts": 6,
+        "best_of_n": 4,
+        "frontier_posts": 8,
+    },
 }
 
 

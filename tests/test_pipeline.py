@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -64,14 +63,6 @@ def test_a_damaged_lock_is_refused_by_its_name_and_comes_back_by_git(clone, dama
     assert "dvc.lock' is invalid." in printed and ran(printed) == []
     git(folder, "checkout", "dvc.lock")
     assert (folder / "dvc.lock").read_text() == good and ran(dvc(folder, "repro")) == ["source"]
-
-
-def test_plots_render_without_a_network(clone):
-    folder, _ = clone
-    dvc(folder, "plots", "show")
-    page = (folder / "dvc_plots" / "index.html").read_text()
-    assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=.https?:", page)
-    assert page.count("vegaEmbed(") > 3
 
 
 @pytest.mark.skipif(not SOAK, reason="runs the pipeline once more")

@@ -9,13 +9,13 @@ import fnmatch
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from minirlhf.commands.dvc import dvc, git, parse_lock
+from minirlhf.runtime import processor
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_json, write_json
 from minirlhf.settings.params import Params, load_params
@@ -172,7 +172,7 @@ def fingerprint(params: Params) -> dict[str, str]:
 
         device = f"cuda: {torch.cuda.get_device_name()}"
     machine = {
-        "processor": processor(),
+        "processor": "any x86-64 with AVX2" if params.arithmetic == "portable" else processor.name(),
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": str(params.threads),
         "launch": params.launch,
@@ -185,19 +185,6 @@ def fingerprint(params: Params) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return machine
-
-
-def processor() -> str:
-    """The processor's model, as the system names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    try:  # macOS
-        return subprocess.check_output(["sysctl", "-n", "machdep.cpu.brand_string"], text=True).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return platform.processor() or platform.machine()
 
 
 def _machine(root: Path) -> dict | None:

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from minirlhf.commands.export import chosen_temperature
 from minirlhf.runtime.errors import UserError, printable
 from minirlhf.runtime.files import read_jsonl, read_text
 from minirlhf.runtime.stage import quiet
@@ -26,7 +27,7 @@ GAP = 3  # columns between two summaries
 class Decoding:
     """How summaries are drawn."""
 
-    temperature: float = 0.0  # 0: greedy
+    temperature: float | None = None  # 0: greedy; None: the one that suits each policy, or greedy where none is known
     seed: int = 0
     max_new_tokens: int = MAX_NEW_TOKENS  # EOS included
     max_prompt_tokens: int = MAX_PROMPT_TOKENS  # a longer post is cut, as in the prepare stage
@@ -34,7 +35,7 @@ class Decoding:
     device: str = "auto"
 
     def __post_init__(self):
-        if not (0 <= self.temperature < float("inf")):
+        if self.temperature is not None and not (0 <= self.temperature < float("inf")):
             raise UserError(f"--temperature: expected a number >= 0 (0 is greedy), got {self.temperature}")
         if self.max_new_tokens < 1:
             raise UserError(f"--max-new-tokens: expected a number >= 1, got {self.max_new_tokens}")
@@ -109,7 +110,8 @@ def summarize(
         reward: folder of a reward model; None: no rewards.
 
     Returns:
-        a row a prompt: {"prompt", "reward_model", "summaries": {model: {"summary", "reward", "ended", "cut"}}}. The
+        a row a prompt: {"prompt", "reward_model", "summaries": {model: {"summary", "reward", "ended", "cut",
+        "temperature"}}}. The
         reward is of the prompt as the model has read it: where it was too long (`cut`), of what was left.
 
     Raises:
@@ -148,11 +150,14 @@ def summarize(
             if cut is None:
                 raise UserError(f"post {number}: title and subreddit leave no room for the post in {limit} tokens")
             read.append(cut)
+        temperature = decoding.temperature
+        if temperature is None:
+            temperature = chosen_temperature(Path(name)) or 0.0
         found = sample(
             TrunkAndHead(policy),
             tokenizer,
             read,
-            temperature=decoding.temperature,
+            temperature=temperature,
             max_new_tokens=decoding.max_new_tokens,
             seed=decoding.seed,
         )
@@ -161,7 +166,7 @@ def summarize(
             scores = call_reward(judge, read, found.texts, found.ended.tolist(), found.token_ids)
         for row, prompt, text, score, ended in zip(rows, read, found.texts, scores, found.ended.tolist(), strict=True):
             shown = {"summary": text.strip(), "reward": None if score is None else round(score, 4), "ended": ended}
-            row["summaries"][name] = shown | {"cut": prompt != row["prompt"]}
+            row["summaries"][name] = shown | {"cut": prompt != row["prompt"], "temperature": temperature}
     return rows
 
 

@@ -60,7 +60,7 @@ class Source:
             from minirlhf import world
 
             make = world.posts if self.what == "posts" else world.comparisons
-            yield from make(self.data.world_seed, split, self.limit(split))
+            yield from make(self.data.world_seed, split, self.limit(split), self.data.habits)
             return
         whole = split in self._files and len(self._files) == len(SPLITS)
         if whole or split == "train":

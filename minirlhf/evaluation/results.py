@@ -8,6 +8,7 @@ import numpy as np
 from minirlhf.evaluation.measures import GOLD_PART, Measures
 from minirlhf.evaluation.pairwise import Verdicts, position_bias
 from minirlhf.evaluation.rouge import MEASURES as ROUGE
+from minirlhf.evaluation.temperatures import BestOfN
 from minirlhf.evaluation.winrate import win_rates
 from minirlhf.runtime.errors import printable
 from minirlhf.sampling.summaries import Summaries
@@ -34,11 +35,19 @@ def system_metrics(found: dict[str, Estimate]) -> dict:
 def headline(metrics: dict, scoring: str) -> dict:
     """What metrics/evaluate.json holds of all that was measured: what a run is first compared by.
 
-    Both policies' mean score by `scoring` (gold, judge or reward), the KL between them, and the win rate of the aligned
-    one against SFT with its interval.
+    `best`: each policy at its own best temperature, its mean score by `scoring` (gold, judge or reward), and the win
+    rate of the aligned one against SFT there, with its interval; then both scores at the training temperature, the KL.
     """
+    best = {name: {key: metrics["best"][name][key] for key in ("temperature", scoring)} for name in ("sft", "ppo")}
     scores = {name: {scoring: metrics[name][scoring]} for name in ("sft", "ppo")}
-    return {"kl": metrics["kl"], **scores, "win_rate": metrics["win_rate"]["ppo_vs_sft"]}
+    return {"best": {**best, "win_rate": metrics["win_rate"]["ppo_vs_sft"]}, **scores, "kl": metrics["kl"]}
+
+
+def best_of_n_metrics(found: BestOfN | None, scoring: str) -> dict | None:
+    """Best of n samples of SFT at its best temperature: n, temperature, posts, and the mean score with its interval."""
+    if found is None:
+        return None
+    return {"n": found.n, "temperature": found.temperature, "posts": found.posts, scoring: found.score.as_json()}
 
 
 def win_rate_metrics(
@@ -104,14 +113,14 @@ def summaries_page(rows: list[dict], scoring: str, score_name: str, judge_name: 
         judge_name: who decided which gains and losses are the largest.
         algorithm: the name for readers of what aligned the policy "ppo".
     """
-    names = {"reference": "author", "sft": "SFT", "ppo": algorithm}
+    names = {"reference": "author", "sft_best": "SFT", "ppo_best": algorithm}
     columns = [scoring] + [name for name in ("reward", "length") if name != scoring]
     titles = {"reward": "reward", "length": "tokens", scoring: score_name}
     lines = [
         f"# Summaries before and after {algorithm}",
         "",
         f"Of {len(rows)} held-out posts. Gains and losses are by this judge: {judge_name}. "
-        "Summaries were sampled at the training temperature. All of them: `summaries.jsonl`.",
+        "Each policy is at its own best temperature. All summaries: `summaries.jsonl`.",
     ]
     for kind, heading in HEADINGS.items():
         chosen = [row for row in rows if row["shown"] == kind]

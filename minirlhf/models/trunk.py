@@ -6,6 +6,7 @@ apart: the head, the most expensive matrix of a small model, is applied to respo
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from transformers.cache_utils import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from minirlhf.runtime.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
@@ -31,9 +35,9 @@ class TrunkAndHead:
 
     def __init__(self, model: nn.Module):
         # A peft model injects its layers into the model it wraps: use that one.
-        self.model = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.trunk = self.model.base_model
-        self.head = self.model.get_output_embeddings()
+        self.model: PreTrainedModel = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.trunk: nn.Module = self.model.base_model
+        self.head: nn.Module = self.model.get_output_embeddings()
         if self.trunk is self.model or self.head is None:
             raise UserError(f"{self._name}: not a causal language model with a head")
         was_training = self.model.training
@@ -53,6 +57,11 @@ class TrunkAndHead:
     def vocabulary(self) -> int:
         """Logits a position."""
         return self.head.weight.shape[0]
+
+    @property
+    def embeddings(self) -> int:
+        """Tokens that have an embedding."""
+        return self.model.get_input_embeddings().num_embeddings
 
     @property
     def max_positions(self) -> int | None:

@@ -67,7 +67,7 @@ def build_models(
     for model in (policy, reference, critic_trunk):
         if model is not None:
             use_fast_kernels(model)
-            model.to(device).eval()
+            _place(model, device)
     if reference is not None:
         reference.requires_grad_(False)
     parts = TrunkAndHead(policy)
@@ -86,7 +86,16 @@ def build_models(
     )
 
 
-def _build_critic(config, policy, tokenizer, critic_init) -> tuple[nn.Module | None, ValueHead]:
+def _place(model: nn.Module, device: torch.device) -> None:
+    model.to(device).eval()
+
+
+def _build_critic(
+    config: PPOConfig,
+    policy: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    critic_init: "ModelOrName | None",
+) -> tuple[nn.Module | None, ValueHead]:
     """The separate critic's trunk, if any, and the value head."""
     if config.critic == "shared":
         return None, ValueHead(width(policy.base_model))

@@ -1,7 +1,7 @@
 """The prompts of a run, and which of them an episode begins with."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,7 +11,10 @@ from minirlhf.text.chat import ChatPrompt, is_chat, render
 from minirlhf.text.prompts import decode, encode_prompts
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+    PromptsLike = Dataset | Sequence[str] | Sequence[Sequence[int]]
 
 
 class Prompts:
@@ -26,12 +29,13 @@ class Prompts:
         UserError: no prompts, an empty prompt, a chat and no chat template, or a data set without the column.
     """
 
-    def __init__(self, prompts, tokenizer: "PreTrainedTokenizerBase"):
-        if hasattr(prompts, "column_names"):
-            if "prompt" not in prompts.column_names:
-                raise UserError(f"prompts: the data set has columns {prompts.column_names}, none named 'prompt'")
-            prompts = prompts["prompt"]
-        rows = [_read(row, index, tokenizer) for index, row in enumerate(prompts)]
+    def __init__(self, prompts: "PromptsLike", tokenizer: "PreTrainedTokenizerBase"):
+        given: Any = prompts  # `datasets` takes long to import: a Dataset is known by what it has
+        if hasattr(given, "column_names"):
+            if "prompt" not in given.column_names:
+                raise UserError(f"prompts: the data set has columns {given.column_names}, none named 'prompt'")
+            given = given["prompt"]
+        rows = [_read(row, index, tokenizer) for index, row in enumerate(given)]
         if not rows:
             raise UserError("prompts: there are none")
         texts = [row for row in rows if isinstance(row, str)]

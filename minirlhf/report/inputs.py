@@ -33,6 +33,7 @@ COLUMNS = {
     "facts": ("fact", "system", "covered", "covered_low", "covered_high", "wrong", "wrong_low", "wrong_high"),
     "win_rates": ("decoding", "judge", "system", "against", "lengths", *INTERVAL),
     "slices": ("slice", "group", "posts", *INTERVAL),
+    "temperatures": ("system", "temperature", *INTERVAL, "posts", "chosen"),
     "frontier": ("method", "point", "kl", *(n + e for n in ("proxy", "gold") for e in ("", "_low", "_high"))),
 }
 STAGES = ("prepare", "sft", "reward", "ppo", "evaluate")
@@ -43,7 +44,7 @@ class Inputs:
     """Everything that the other stages left behind."""
 
     metrics: dict[str, dict]  # stage -> details/STAGE.json
-    plots: dict[str, list[Row]]  # name -> rows of details/NAME.csv, and of plots/seeds.csv
+    plots: dict[str, list[Row]]  # name -> rows of details/NAME.csv, and of metrics/seeds.csv
     summaries: list[Row]  # details/summaries.jsonl
 
     @property
@@ -66,7 +67,7 @@ class Inputs:
 
     @property
     def among_seeds(self) -> bool:
-        """Whether this run is one of the training seeds in plots/seeds.csv, by its numbers."""
+        """Whether this run is one of the training seeds in metrics/seeds.csv, by its numbers."""
         return is_among(self.metrics["evaluate"], self.plots["seeds"])
 
     @property

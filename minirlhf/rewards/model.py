@@ -20,6 +20,7 @@ from minirlhf.models.adapters import plain
 from minirlhf.models.kernels import use_fast_kernels
 from minirlhf.models.loading import check_vocabulary, load_reward_model
 from minirlhf.models.trunk import at_least_float32
+from minirlhf.rewards.likelihood import Likelihood
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_object
 from minirlhf.runtime.memory import BatchSize
@@ -38,7 +39,7 @@ CPU_ELEMENTS = 2**20
 
 
 class RewardModel:
-    """Scores (prompt, response) by (raw - mean) / scale.
+    """Scores (prompt, response) by (raw - mean) / scale, where raw is the model's score, and the likelihood's if any.
 
     Args:
         model: a sequence-classification model with one label.
@@ -52,6 +53,7 @@ class RewardModel:
         batch_size: sequences in one pass where they are the longest; of shorter ones as many more as have no more
             tokens. On a CPU at most `batch_size`, and `CPU_ELEMENTS`. Halves where memory runs out.
         precision: "fp32" or "bf16".
+        likelihood: what is added to the model's score (minirlhf/rewards/likelihood.py).
         desc: what a progress bar calls the scoring; None: no bar, for short batches.
     """
 
@@ -66,6 +68,7 @@ class RewardModel:
         batch_size: int = 16,
         device: str | torch.device = "cpu",
         precision: str = "fp32",
+        likelihood: Likelihood | None = None,
         desc: str | None = None,
     ):
         if format is None:
@@ -81,7 +84,7 @@ class RewardModel:
         self.batch_size = BatchSize(batch_size, "reward model: batch_size", "a smaller one, bf16 or shorter prompts")
         self.device, self.precision = torch.device(device), precision
         use_fast_kernels(model)
-        self.desc = desc
+        self.likelihood, self.desc = likelihood, desc
         if format == "concat" and tokenizer.eos_token_id is None:
             raise UserError("reward model: its tokenizer has no EOS, which the format 'concat' needs; try 'pair'")
 
@@ -90,9 +93,19 @@ class RewardModel:
         """The reward model of a folder or a hub name.
 
         Its `reward.json` holds mean, scale and format. Where it also names a `model` (and `revision`), the
-        folder holds no weights: they are those of that pretrained model. `options` go to the constructor and win.
+        folder holds no weights: they are those of that pretrained model. Where it has weights for a `likelihood`, the
+        language model is in a folder of that name. `options` go to the constructor and win.
         """
         settings = _settings(name, revision)
+        if weights := settings.get("likelihood"):
+            of = {key: options[key] for key in ("device", "precision") if key in options}
+            policy = Path(name) / "likelihood"
+            if not policy.is_dir():
+                raise UserError(
+                    f"{name}: no folder likelihood in it, which its reward.json weighs; of a hub name, take "
+                    "the whole repository and name its folder"
+                )
+            options = {"likelihood": Likelihood.load(policy, weights, **of)} | options
         if "model" in settings:
             name, revision = model_place(settings["model"]), settings.get("revision")
             settings["format"] = settings.get("format") or _settings(name, revision).get("format")
@@ -126,7 +139,10 @@ class RewardModel:
                 return rows * lengths[order[0]] // lengths[first]
 
             self.batch_size.each(order, score, count)
-        return scores
+        if self.likelihood is None:
+            return scores
+        added = self.likelihood(prompts, responses, ended)
+        return [score + more / self.scale for score, more in zip(scores, added, strict=True)]
 
     def encode(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[dict[str, list[int]]]:
         """What the model reads of B responses, in scoring as in training: `input_ids`, and `token_type_ids` if any.

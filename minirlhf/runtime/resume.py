@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from minirlhf.runtime import unchanged
+from minirlhf.runtime.arithmetic import description
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import writing
 from minirlhf.runtime.launch import rank, world_size
@@ -35,9 +36,10 @@ _last_point: str | None = None
 def fingerprint(settings: Any, inputs: Iterable[str | Path]) -> str:
     """A hash of settings (anything JSON can hold), input files and folders, this library's code, and `LIBRARIES`.
 
-    The number of processes counts as well: another one sums in another order.
+    The number of processes counts as well: another one sums in another order. So does the arithmetic, which on another
+    kind of processor may be another.
     """
-    known = [settings, {name: version(name) for name in LIBRARIES}, world_size()]
+    known = [settings, {name: version(name) for name in LIBRARIES}, world_size(), description()]
     digest = hashlib.blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=12)
     for path in (*map(Path, inputs), Path(__file__).parents[1]):
         files = sorted(path.rglob("*")) if path.is_dir() else [path]

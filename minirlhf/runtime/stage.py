@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from minirlhf.runtime import arithmetic as arithmetics
 from minirlhf.runtime import unchanged
 from minirlhf.runtime.errors import UserError, is_out_of_memory, no_package, printable
 from minirlhf.runtime.files import write_failure
@@ -137,19 +138,25 @@ def _ancestors(count: int | None = None) -> list[int]:
     return found
 
 
-def quiet() -> None:
-    """Set `ENVIRONMENT`: it makes the Hugging Face libraries quiet if called before their import."""
+def quiet(arithmetic: arithmetics.Arithmetic = "native") -> None:
+    """Set `ENVIRONMENT`, and the arithmetic: to be called before the libraries' first import, which read them then."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    arithmetics.apply(arithmetic)
 
 
-def set_up(seed: int, threads: int) -> None:
+def set_up(seed: int, threads: int, arithmetic: arithmetics.Arithmetic) -> None:
     """Make this process deterministic and its libraries quiet; call it before their first import.
 
-    Sets the number of threads, which changes the order of sums and so the last bits of results, the seeds
-    of `random`, NumPy and PyTorch, and deterministic kernels.
+    Sets the arithmetic and says which it is, the number of threads, which changes the order of sums and so the last
+    bits of results, the seeds of `random`, NumPy and PyTorch, and deterministic kernels.
     """
-    quiet()
+    quiet(arithmetic)
+    os.environ.pop(
+        "ACCELERATE_MIXED_PRECISION", None
+    )  # of accelerate launch or its config file: `precision` says which
+    if rank() == 0:
+        arithmetics.announce(arithmetic)
     import random
 
     import numpy
@@ -161,4 +168,5 @@ def set_up(seed: int, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     # That also writes NaN over every new tensor, against kernels that read what nobody wrote, and costs time.
+    # pyrefly: ignore[missing-attribute]  # the module is given this property when it is imported
     torch.utils.deterministic.fill_uninitialized_memory = False

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import nn
 
-from minirlhf.models.logprobs import Sequences, longest_first, select_states, token_logprobs
+from minirlhf.models.logprobs import response_logprobs
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.runtime.memory import BatchSize
 from minirlhf.sampling.generate import episode_seeds, generate
@@ -87,7 +86,6 @@ def sample(
     )
 
 
-@torch.no_grad()
 def log_probabilities(
     policy: nn.Module | TrunkAndHead,
     prompt_ids: Sequence[list[int]],
@@ -97,19 +95,6 @@ def log_probabilities(
 ) -> np.ndarray:
     """[B] log-probability in nats of each response after its prompt, under softmax(logits / temperature)."""
     parts = policy if isinstance(policy, TrunkAndHead) else TrunkAndHead(policy)
-    was_training = parts.model.training
-    parts.model.eval()
-    total = np.zeros(len(prompt_ids))
-    lengths = [len(prompt) + len(response) for prompt, response in zip(prompt_ids, response_ids, strict=True)]
-
-    def add(group: Sequence[int]) -> None:
-        responses = [response_ids[row] for row in group]
-        batch = Sequences.pack([prompt_ids[row] for row in group], responses, parts.device)
-        logprobs = token_logprobs(parts, select_states(parts.trunk, batch), batch.targets, temperature)
-        each = logprobs.double().cpu().split([len(response) for response in responses])
-        total[group] = [float(row.sum()) for row in each]
-
     size = BatchSize(batch_size, "evaluate: batch_size", "shorter prompts or precision bf16")
-    size.each(longest_first(lengths), add)
-    parts.model.train(was_training)
-    return total
+    each = response_logprobs(parts, prompt_ids, response_ids, temperature, size)
+    return np.array([float(row.sum()) for row in each])

@@ -18,6 +18,7 @@ class DataParams(Section):
     comparisons: Name
     comparisons_revision: str | None
     world_seed: Annotated[int, Field(ge=0)]  # of the embedded world: apart from the training seed
+    habits: Annotated[float, Field(ge=0, le=1)]  # of its authors: 0 none, 1 at their rates (minirlhf/world/authors.py)
     max_posts: Count | None  # of the train split; null is all. The embedded world makes as many as these say.
     max_comparisons: Count | None
     max_validation: Count | None  # of posts, and as many comparisons

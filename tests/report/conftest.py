@@ -38,6 +38,7 @@ def find(posts, judges, scorer=None, compare=None):
     from minirlhf.evaluation.findings import PAIRS, Measured, put_together
     from minirlhf.evaluation.measures import measure
     from minirlhf.evaluation.tables import frontier_row
+    from minirlhf.evaluation.temperatures import BestOfN, Choice
     from minirlhf.statistics.bootstrap import Bootstrap
     from minirlhf.world import judge
 
@@ -56,11 +57,15 @@ def find(posts, judges, scorer=None, compare=None):
     scores = {kl: bootstrap.mean(np.arange(3.0) + kl) for kl in (0.0, 2.0)}
     judged = scores if records or scorer else {}
     path = [frontier_row("ppo", at, kl, scores[kl], judged.get(kl)) for at, kl in ((0, 0.0), (64, 2.0))]
+    scoring = next(name for name in judges if name in measures["ppo"])
+    at = {name: {0.0: measures[name][scoring], 1.0: measures[name][scoring] - 1} for name in ("sft", "ppo")}
     measured = Measured(
         posts=posts,
         post_tokens=np.arange(len(posts), dtype=float),
-        summaries={"sampled": summaries, "greedy": summaries},
-        measures={"sampled": measures, "greedy": measures},
+        summaries=dict.fromkeys(("best", "sampled", "greedy"), summaries),
+        measures=dict.fromkeys(("best", "sampled", "greedy"), measures),
+        choice=Choice(at),
+        best_of_n=BestOfN(16, 0.5, len(posts), bootstrap.mean(measures["sft"][scoring] + 0.5)),
         log_ratios=np.linspace(1.0, 3.0, len(posts)),
         frontier=path,
         verdicts={pair: compare.compare(prompts, *texts) for pair, texts in pairs.items()},
@@ -121,7 +126,7 @@ def write(folder, posts, judges, settings, **judge):
     }
     own = seed_row(1, found.metrics)
     seeds = [own, {name: value + (1 if name == "seed" else 0.1) for name, value in own.items()}]
-    write_csv(folder / "plots" / "seeds.csv", seeds)
+    write_csv(folder / "metrics" / "seeds.csv", seeds)
     for name, rows in tables.items():
         write_csv(folder / "details" / f"{name}.csv", rows)
     write_json(folder / "details" / "reward.json", reward_metrics("gold" in judges))
@@ -187,4 +192,4 @@ def compared(tmp_path_factory, some_posts, make_settings):
 def inputs(embedded):
     from minirlhf.report.inputs import read_inputs
 
-    return read_inputs(embedded / "details", embedded / "plots" / "seeds.csv")
+    return read_inputs(embedded / "details", embedded / "metrics" / "seeds.csv")

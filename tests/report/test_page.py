@@ -17,7 +17,7 @@ NASTY = "<script>document.title='owned'</script><img src=https://example.com/x.p
 
 
 def read(folder):
-    return read_inputs(folder / "details", folder / "plots" / "seeds.csv")
+    return read_inputs(folder / "details", folder / "metrics" / "seeds.csv")
 
 
 def page_of(inputs, panels=None):
@@ -76,6 +76,11 @@ def test_text_of_posts_and_models_stays_text(nasty_page):
     assert sum(tag == "script" for tag, _ in found) == 1
     assert not [tag for tag, _ in found if tag in ("img", "b", "iframe")]
     assert not [name for _, attributes in found for name in attributes if name.startswith("on")]
+
+
+def test_the_cells_of_tables_are_escaped(page):
+    assert '<th scope="row">model.base</th><td>&lt;b&gt;x&lt;/b&gt;</td>' in page
+    assert '<th scope="row">torch</th><td>1&lt;2</td>' in page
 
 
 def test_nothing_is_fetched(page):
@@ -198,4 +203,4 @@ def test_the_page_of_another_judge_says_its_name(request, results, name):
     assert "gold judge" not in text and "gold score" not in text
     win_rates, scores = (to_svg(key, panels[key]) for key in ("win_rates", "scores"))
     assert f">by {name}<" in win_rates
-    assert f">{score}</th>" in text and f"mean {score} (open: greedy decoding)" in scores
+    assert f">{score}</th>" in text and f"mean {score} (open: training temperature)" in scores

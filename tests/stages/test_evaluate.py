@@ -13,6 +13,7 @@ from tests.evaluation.chat_server import ChatServer, longer
 
 ROOT = Path(__file__).parents[2]
 PLOTS = ("rewards", "summary_lengths", "rouge", "measures", "gold_parts", "facts", "win_rates", "slices", "frontier")
+PLOTS += ("temperatures",)
 
 
 def test_the_library_evaluate_is_not_taken_for_the_stage_of_that_name():
@@ -33,7 +34,8 @@ def run_stage(tiny_models, world_posts, make_settings, tmp_path):
         whole["evaluate"] |= {"best_of_n": 1, "bootstrap": 20, **settings}
         (tmp_path / "params.yaml").write_text(json.dumps(whole))
         posts = [{key: post[key] for key in ("prompt", "completion") + ("record",) * records} for post in world_posts]
-        write_jsonl(tmp_path / "posts" / "test.jsonl", posts)
+        for split in ("test", "validation"):
+            write_jsonl(tmp_path / "posts" / f"{split}.jsonl", posts)
         shutil.copytree(tiny_models / "ppo", tmp_path / "ppo", dirs_exist_ok=True)
         write_json(tmp_path / "ppo" / "ppo.json", {"episodes": 64})
         paths = {"params": "params.yaml", "posts": "posts", "ppo": "ppo", "metrics": "headline.json", "details": "out"}
@@ -52,7 +54,8 @@ def test_the_stage_writes_everything_it_declares(run_stage, tmp_path, records):
     assert path == [0, 64]  # not the episodes that the params plan
     score = "gold" if records else "reward"
     headline = {name: {score: metrics[name][score]} for name in ("sft", "ppo")}
-    headline |= {"kl": metrics["kl"], "win_rate": metrics["win_rate"]["ppo_vs_sft"]}
+    best = {name: {key: metrics["best"][name][key] for key in ("temperature", score)} for name in ("sft", "ppo")}
+    headline |= {"kl": metrics["kl"], "best": best | {"win_rate": metrics["win_rate"]["ppo_vs_sft"]}}
     assert read_json(tmp_path / "headline.json") == headline
     assert metrics["posts"] == 24 and metrics["win_rate"]["judge"] == ("gold" if records else "training reward")
     tables = {name: read_csv(tmp_path / "out" / f"{name}.csv") for name in PLOTS}
@@ -83,7 +86,8 @@ def test_a_language_model_judges_and_a_rerun_asks_nothing(run_stage, tmp_path, m
     assert (rates["judge"], rates["posts"], sum(rates["pairs"].values())) == ("some/judge", 10, 30)
     assert 0 <= rates["position_bias"]["flipped"]["value"] <= 1
     judged = {(row["decoding"], row["judge"]) for row in read_csv(tmp_path / "out" / "win_rates.csv")}
-    assert judged == {("sampled", "some/judge"), ("sampled", "training reward"), ("greedy", "training reward")}
+    decodings = {(decoding, "training reward") for decoding in ("best", "sampled", "greedy")}
+    assert judged == {("best", "some/judge")} | decodings
 
 
 def test_no_posts_is_one_clear_line(make_settings, tmp_path):
