@@ -93,7 +93,7 @@ def read_posts(path: Path) -> list[tuple[str, str | list]]:
         prompt = row.get("messages") or row.get("prompt")
         if not isinstance(prompt, str) and not is_chat(prompt):
             keys = ", ".join(row) or "none"
-            raise UserError(f"{where}: expected a text or messages in `prompt`; its keys are {keys}")
+            raise UserError(f"{where}: expected a text in `prompt`; its keys are {keys}")
         posts.append((where, prompt))
     if not posts:
         raise UserError(f"{path}: no posts there")

@@ -41,7 +41,8 @@ def to_shape(row: RawRow, columns: tuple[str, ...]) -> RawRow:
     if isinstance(found, str):
         return found
     values = [found.get(column) for column in columns]
-    if any(map(_is_chat, values)):
+    chat = any(map(_is_chat, values))
+    if chat:
         values = _chat(*values)
     elif values[0] is None and columns == COMPARISONS and all(isinstance(value, str) for value in values[1:]):
         values = _shared_beginning(*values[1:])
@@ -49,10 +50,7 @@ def to_shape(row: RawRow, columns: tuple[str, ...]) -> RawRow:
         return values
     if None in values:
         return "missing_field"
-    chat = values[0] if isinstance(values[0], list) else []
-    if not all(isinstance(message, dict) and "content" in message for message in chat):
-        return "mistyped_field"
-    texts = [*([message["content"] for message in chat] if chat else values[:1]), *values[1:]]
+    texts = [*([message["content"] for message in values[0]] if chat else values[:1]), *values[1:]]
     if not all(isinstance(text, str) for text in texts):
         return "mistyped_field"
     if not all(map(is_unicode, texts)):

@@ -1,5 +1,6 @@
 """The prompts of a run, and which of them an episode begins with."""
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from minirlhf.runtime.errors import UserError
 from minirlhf.sampling.generate import episode_seeds
-from minirlhf.text.chat import ChatPrompt, is_chat, render
+from minirlhf.text.chat import ChatPrompt, end_with_turn, is_chat, render
 from minirlhf.text.prompts import decode, encode_prompts
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Prompts:
-    """n prompts as texts and as ids.
+    """n prompts as texts and as ids, and the `tokenizer` of what answers them: in a chat an answer ends with its turn.
 
     Args:
         prompts: texts, chats (lists of messages {"role", "content"}), lists of ids, or a `datasets.Dataset` with a
@@ -45,11 +46,8 @@ class Prompts:
         if empty:
             raise UserError(f"prompts: prompt {empty[0]} is empty")
         self.texts: list[str] = [row if isinstance(row, str) else decode(tokenizer, row) for row in rows]
-
-    @property
-    def has_chats(self) -> bool:
-        """Whether any of them is a chat."""
-        return any(isinstance(text, ChatPrompt) for text in self.texts)
+        has_chats = any(isinstance(text, ChatPrompt) for text in self.texts)
+        self.tokenizer = end_with_turn(copy.deepcopy(tokenizer)) if has_chats else tokenizer
 
     def check_ids(self, embeddings: int) -> None:
         """Raise UserError for a prompt with an id that the policy has no embedding for."""

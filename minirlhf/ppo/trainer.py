@@ -5,7 +5,6 @@ trainer departs from it on purpose.
 """
 
 import contextlib
-import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,7 +27,6 @@ from minirlhf.runtime.progress import Progress
 from minirlhf.runtime.resume import goes_on, saved
 from minirlhf.sampling.generate import episode_seeds
 from minirlhf.settings.ppo import PPOConfig
-from minirlhf.text.chat import end_with_turn
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -91,16 +89,14 @@ class PPOTrainer:
             raise UserError("ppo: snapshot_every and deliver: best need a folder to write to")
         if tokenizer.eos_token_id is None:
             raise UserError("tokenizer: it has no EOS token, without which no response could end")
-        self.config, self.tokenizer, self.reward, self.seed = config, tokenizer, reward, seed
+        self.config, self.reward, self.seed = config, reward, seed
         self.folder, self.resume, self.callbacks = Path(folder) if folder is not None else None, resume, callbacks
         self.resume_seconds, self._saved_at = 60 * resume_minutes, time.monotonic()
         self.processes = Processes(device)
         self.prompts = Prompts(prompts, tokenizer)
-        self.eval_prompts: Prompts | None = None
-        if config.eval_every and eval_prompts is not None:
-            self.eval_prompts = Prompts(eval_prompts, tokenizer)
-        if self.prompts.has_chats:  # a turn's end is a response's
-            self.tokenizer = tokenizer = end_with_turn(copy.deepcopy(tokenizer))
+        self.tokenizer = tokenizer = self.prompts.tokenizer
+        evaluates = config.eval_every > 0 and eval_prompts is not None
+        self.eval_prompts = Prompts(eval_prompts, tokenizer) if evaluates else None
         self.models = build_models(
             config, policy, tokenizer, reference, critic_init, self.processes.device, precision, seed
         )
