@@ -378,7 +378,8 @@ CASES = {
     "no such folder": ("sft", param("model", "base", value="./none"), "./none: no such folder"),
     "no such stage output": ("ppo", remove("models/sft"), "models/sft: no such folder"),
     "a file for a stage output": (
-        "evaluate", do(remove("models/ppo"), write("models/ppo", "x")), "models/ppo: expected a folder, got a file"),
+        "evaluate", do(remove("models/ppo"), write("models/ppo", "x")),
+        "models/ppo/ppo.json: cannot be read: Not a directory"),
     "a name that leaves the repository": (
         "source", param("model", "base", value="../../none"), "../../none: no such folder"),
     # Data

@@ -49,7 +49,10 @@ def to_shape(row: RawRow, columns: tuple[str, ...]) -> RawRow:
         return values
     if None in values:
         return "missing_field"
-    texts = [*([m["content"] for m in values[0]] if isinstance(values[0], list) else values[:1]), *values[1:]]
+    chat = values[0] if isinstance(values[0], list) else []
+    if not all(isinstance(message, dict) and "content" in message for message in chat):
+        return "mistyped_field"
+    texts = [*([message["content"] for message in chat] if chat else values[:1]), *values[1:]]
     if not all(isinstance(text, str) for text in texts):
         return "mistyped_field"
     if not all(map(is_unicode, texts)):

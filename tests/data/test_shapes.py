@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minirlhf.data.shapes import COMPARISONS, to_shape
+from minirlhf.data.shapes import COMPARISONS, POSTS, to_shape
 
 INFO = {"subreddit": "a", "title": "b", "post": "c"}
 SUMMARIES = [{"text": " x"}, {"text": " y"}]

@@ -116,17 +116,40 @@ def test_what_is_cut_fits_as_a_tokenizer_counts(small_bpe, text, limit):
         assert cut is None or count(cut) <= limit
 
 
-PROSE = st.lists(
-    st.sampled_from("my cat left. why? she was fed, and\tbrushed! früher 猫 It".split()), min_size=1, max_size=60
-).map(" ".join)
-BODIES = st.lists(PROSE, min_size=1, max_size=6).map("\n\n".join)
-HEADS = ["", "Article:\n", "ARTICLE: ", "Summarize the article below.\n\n", "Please summarize:\n\n", "### Instruction:\nSum up.\n\n### Input:\n",
-         "Title: A cat\n\nText: ", "<|im_start|>user\n", "SUBREDDIT: r/a\n\nTITLE: b\n\nPOST: ", "TITLE: b\nPOST: "]  # fmt: skip
-TAILS = ["\n\nTL;DR:", "\nTL;DR:", " TL;DR:", "\n\nSummary:", "\n\nSummary in one sentence:", "\n\n### Response:\n", "\n\n**TL;DR**:",
-         "\n\nQuestion: Where is the cat?\n\nAnswer:", "<|im_end|>\n<|im_start|>assistant\n", "\n\ntl;dr", "\n---\nOne line:"]  # fmt: skip
+WORDS = "my cat left. why? she was fed, and\tbrushed! früher 猫 It".split()
+PROSE = st.lists(st.sampled_from(WORDS), min_size=1, max_size=60).map(" ".join)
+LONG = st.lists(st.sampled_from(WORDS), min_size=20, max_size=60).map(" ".join)  # longer than what stands around it
+BODIES = st.tuples(st.lists(PROSE, max_size=3), LONG, st.lists(PROSE, max_size=2)).map(
+    lambda parts: "\n\n".join([*parts[0], parts[1], *parts[2]])
+)
+HEADS = [
+    "",
+    "Article:\n",
+    "ARTICLE: ",
+    "Summarize the article below.\n\n",
+    "Please summarize:\n\n",
+    "### Instruction:\nSum up.\n\n### Input:\n",
+    "Title: A cat\n\nText: ",
+    "<|im_start|>user\n",
+    "SUBREDDIT: r/a\n\nTITLE: b\n\nPOST: ",
+    "TITLE: b\nPOST: ",
+]
+TAILS = [
+    "\n\nTL;DR:",
+    "\nTL;DR:",
+    " TL;DR:",
+    "\n\nSummary:",
+    "\n\nSummary in one sentence:",
+    "\n\n### Response:\n",
+    "\n\n**TL;DR**:",
+    "\n\nQuestion: Where is the cat?\n\nAnswer:",
+    "<|im_end|>\n<|im_start|>assistant\n",
+    "\n\ntl;dr",
+    "\n---\nOne line:",
+]
 
 
-@given(st.sampled_from(HEADS), BODIES, st.sampled_from(TAILS), st.integers(1, 90))
+@given(st.sampled_from(HEADS), BODIES, st.sampled_from(TAILS), st.integers(1, 150))
 def test_a_cut_prompt_of_any_format_has_a_body_and_what_closes_it(head, body, tail, limit):
     prompt = head + body + tail
     cut = truncate_prompt(prompt, limit, words)
@@ -138,8 +161,8 @@ def test_a_cut_prompt_of_any_format_has_a_body_and_what_closes_it(head, body, ta
     assert part and body.startswith(part[: len(part) // 2])
 
 
-@given(st.lists(PROSE, min_size=1, max_size=7), st.integers(1, 120), st.sampled_from(["\n\n", "\n"]), st.booleans())
-def test_a_dialogue_keeps_its_last_turn(said, limit, between, opened):
+@given(st.lists(PROSE, min_size=1, max_size=7), st.integers(1, 120), st.sampled_from(["\n\n", "\n"]))
+def test_a_dialogue_keeps_its_last_turn(said, limit, between):
     """The oldest turns go, the last question stays, or a part of it where it is the longest."""
     said = said if len(said) % 2 else said[1:] or said
     turns = [f"{('Human', 'Assistant')[at % 2]}: {text}" for at, text in enumerate(said)]
