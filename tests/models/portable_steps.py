@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from minirlhf.runtime import arithmetic
 
-arithmetic.apply("portable")
+if __name__ == "__main__":  # before the imports that follow
+    arithmetic.apply("portable")
 
 import numpy as np
 import torch
