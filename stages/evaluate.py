@@ -2,8 +2,9 @@
 
 Summaries are sampled at the training temperature for the headline; greedy ones stand beside them.
 
-In:  prepared posts, the SFT model, the PPO model (and snapshots of its training), the reward model; of
-     metrics/ppo.json how many episodes the PPO model learnt from, which a run that ended early does not plan.
+In:  prepared posts, the SFT model, the PPO model (and snapshots of its training), the reward model; people's votes on
+     the summaries, if there are any; of metrics/ppo.json how many episodes the PPO model learnt from, which a run that
+     ended early does not plan.
 Out: metrics/evaluate.json; plots/*.csv for the report; results/summaries.jsonl and .md (before and after).
 """
 
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--reward", type=Path, default=Path("models/reward"))
     parser.add_argument("--snapshots", type=Path, default=Path("models/snapshots"), help="of PPO, if any were kept")
     parser.add_argument("--ppo-metrics", type=Path, default=Path("metrics/ppo.json"), help="of the ppo stage")
+    parser.add_argument("--votes", type=Path, default=Path("data/votes/results"), help="folder of people's votes")
     parser.add_argument("--metrics", type=Path, default=Path("metrics/evaluate.json"))
     parser.add_argument("--plots", type=Path, default=Path("plots"), help="folder for CSV files")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for summaries")
@@ -40,8 +42,9 @@ def main(argv: list[str] | None = None) -> None:
     set_up(params.seed, params.threads)
     from minirlhf.evaluation.evaluator import evaluate
     from minirlhf.evaluation.tables import COLUMNS
+    from minirlhf.feedback.votes import read_votes
 
-    found = evaluate(posts, params, args.sft, args.ppo, args.reward, args.snapshots, episodes)
+    found = evaluate(posts, params, args.sft, args.ppo, args.reward, args.snapshots, episodes, read_votes(args.votes))
     for name, rows in found.plots.items():
         write_csv(args.plots / f"{name}.csv", rows, COLUMNS.get(name))
     write_jsonl(args.results / "summaries.jsonl", found.summaries)

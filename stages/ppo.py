@@ -1,6 +1,7 @@
 """Align the SFT model: by PPO with the reward model, or by one of the baselines, as `algorithm` in the params says.
 
-In:  prepared posts (their prompts only), the SFT model, the reward model; for DPO the comparisons, given and collected.
+In:  prepared posts (their prompts only), the SFT model, the reward model; for DPO the comparisons, given and collected,
+     of people those that their votes come to.
 Out: models/ppo (the policy and its tokenizer), models/snapshots (PPO's policies on the way, if ppo.snapshot_every),
      metrics/ppo.json, plots/ppo.csv (a row an update), results/ppo_samples.jsonl (summaries while it trained).
 """
@@ -30,6 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--reward", type=Path, default=Path("models/reward"), help="folder of the reward model")
     parser.add_argument("--comparisons", type=Path, default=Path("data/prepared/comparisons"))
     parser.add_argument("--collected", type=Path, default=Path("data/collected"), help="comparisons of SFT's summaries")
+    parser.add_argument("--votes", type=Path, default=Path("data/votes/candidates"), help="folder of people's votes")
     parser.add_argument("--output", type=Path, default=Path("models/ppo"))
     parser.add_argument("--snapshots", type=Path, default=Path("models/snapshots"))
     parser.add_argument("--metrics", type=Path, default=Path("metrics/ppo.json"))
@@ -105,10 +107,13 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> No
 def align_by_baseline(args, params: Params, prompts: dict, reward, device: str) -> None:
     """The same by RLOO, GRPO or DPO. They keep no snapshots, and never stop early."""
     from minirlhf.baselines.align import align
+    from minirlhf.feedback.votes import read_votes
     from minirlhf.models.loading import save_model
 
     files = [folder / "train.jsonl" for folder in (args.comparisons, args.collected)]
     comparisons = [row for file in files if file.exists() for row in read_jsonl(file)]  # none may have been collected
+    if params.collect.annotators == "people":
+        comparisons += read_votes(args.votes).comparisons("train")
     found = align(args.sft, reward, prompts, comparisons, params, device)
     save_model(args.output, found.policy, found.tokenizer)
     with replace_folder(args.snapshots):

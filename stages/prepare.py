@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
 from minirlhf.runtime.errors import UserError
-from minirlhf.runtime.files import read_object, write_csv, write_json
+from minirlhf.runtime.files import read_object, write_csv, write_json, write_jsonl
 from minirlhf.runtime.stage import quiet, run
 from minirlhf.settings.params import Params, load_params
 
@@ -30,14 +30,19 @@ def main(argv: list[str] | None = None) -> None:
 
     quiet()
     from minirlhf.data.prepare import describe, length_histogram, prepare, summarize
+    from minirlhf.data.rows import SPLITS
     from minirlhf.data.sources import Source
     from minirlhf.hub.configs import load_tokenizer
     from minirlhf.hub.locate import model_place
 
     check_positions(params, notes["base"].get("commit"))
-    sources = [Source(what, params.data, notes[what]) for what in ("posts", "comparisons")]
+    given = ("posts", "comparisons") if params.data.comparisons else ("posts",)
+    sources = [Source(what, params.data, notes[what]) for what in given]
     tokenizer = load_tokenizer(model_place(params.model.base), notes["base"].get("commit"))
     tallies = prepare(sources, params.data, tokenizer, args.output)
+    if params.data.comparisons is None:
+        for split in SPLITS:
+            write_jsonl(args.output / "comparisons" / f"{split}.jsonl", [])
     for what, splits in tallies.items():
         for split, tally in splits.items():
             print(f"{what}/{split}: {tally.kept} kept, {tally.truncated} of them cut; refused: {describe(tally)}")

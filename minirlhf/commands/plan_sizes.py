@@ -34,7 +34,7 @@ def read_data(params: Params, root: Path = Path()) -> Data:
     data = params.data
     if _prepared_with(params, root / "dvc.lock"):
         found = read_json(root / "metrics" / "prepare.json")
-        parts = found["posts"]["tokens"], found["comparisons"]["tokens"]
+        parts = [found[what]["tokens"] for what in ("posts", "comparisons") if what in found]
         summaries = [tokens for part in parts for name, tokens in part.items() if name != "prompt"]
         return Data(
             prompt=found["posts"]["tokens"]["prompt"]["median"],

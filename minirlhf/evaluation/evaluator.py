@@ -1,6 +1,7 @@
 """The evaluate stage's work, in phases: sample, score, judge, follow the frontier, and put the numbers together."""
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from minirlhf.evaluation.frontier import best_of_n, best_of_n_kl
 from minirlhf.evaluation.judges import judge_names, load_function
 from minirlhf.evaluation.measures import Measures, measure
 from minirlhf.evaluation.pairwise import PairwiseJudge, Verdicts, checked
+from minirlhf.evaluation.people import match
+from minirlhf.feedback.votes import Votes
 from minirlhf.hub.configs import load_tokenizer
 from minirlhf.models.loading import check_vocabulary, load_policy
 from minirlhf.models.trunk import TrunkAndHead
@@ -179,7 +182,14 @@ class Evaluator:
 
 
 def evaluate(
-    posts: list[dict], params: "Params", sft: Path, ppo: Path, reward: Path, snapshots: Path, episodes: int
+    posts: list[dict],
+    params: "Params",
+    sft: Path,
+    ppo: Path,
+    reward: Path,
+    snapshots: Path,
+    episodes: int,
+    votes: Votes | None = None,
 ) -> Findings:
     """Everything that the stage finds out.
 
@@ -189,6 +199,7 @@ def evaluate(
         snapshots: folder of policies kept during PPO's training, one a subfolder whose name ends in the number of
             its episodes; may be missing.
         episodes: that the policy in `ppo` learnt from.
+        votes: of people, on these policies' summaries or on others.
 
     Raises:
         UserError: a model is missing or does not fit, or a judge cannot be loaded.
@@ -221,9 +232,20 @@ def evaluate(
         measures=measures,
         log_ratios=evaluator.kl(sampled["ppo"], before),
         verdicts=evaluator.compare(sampled),
+        people=match(votes or Votes(), evaluator.prompts, sampled),
         frontier=evaluator.best_of_n_rows(before) + path_of_ppo(evaluator, before, sampled, snapshots, episodes),
     )
-    return put_together(measured, evaluator.judges, evaluator.bootstrap, params.seed, params.algorithm.upper())
+    judges = evaluator.judges
+    if by_people(params) and not (measured.people and measured.people.decide):
+        del judges["judge"]
+        said = "nobody has voted on each pair of these systems' summaries yet; `minirlhf label results` opens the page"
+        print(f"evaluate: {said}", file=sys.stderr)
+    return put_together(measured, judges, evaluator.bootstrap, params.seed, params.algorithm.upper())
+
+
+def by_people(params: "Params") -> bool:
+    """Whether the params name people as the judge."""
+    return params.evaluate.judge is not None and params.evaluate.judge.kind == "people"
 
 
 def load_reward(name: str | Path, params: "Params", device: str, **options) -> RewardFunction:
@@ -235,7 +257,7 @@ def load_reward(name: str | Path, params: "Params", device: str, **options) -> R
 def load_judge(params: "Params", device: str) -> RewardFunction | PairwiseJudge | None:
     """The judge that the params name, if they do: one that scores, or one that compares."""
     judge = params.evaluate.judge
-    if judge is None:
+    if judge is None or judge.kind == "people":  # their votes are there already, or not yet
         return None
     if judge.kind == "function":
         return load_function(judge.name)

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minirlhf.evaluation import results, tables
+from minirlhf.evaluation import people, results, tables
 from minirlhf.evaluation.examples import choose
 from minirlhf.evaluation.measures import Measures, gains, means, variety
 from minirlhf.evaluation.pairwise import Verdicts
-from minirlhf.evaluation.winrate import wins_by_score
+from minirlhf.evaluation.people import People
+from minirlhf.evaluation.winrate import by_post, wins_by_score
 from minirlhf.sampling.summaries import Summaries
+from minirlhf.settings.evaluation import PEOPLE
 from minirlhf.statistics.bootstrap import Bootstrap, rounded
 
 PAIRS = (("ppo", "sft"), ("ppo", "reference"), ("sft", "reference"))
@@ -34,6 +36,7 @@ class Measured:
     frontier: list[dict]
     # What the params' judge said of each of PAIRS, sampled, where it compares and gives no scores; else empty.
     verdicts: dict[tuple[str, str], Verdicts] = field(default_factory=dict)
+    people: People | None = None  # what people said of the sampled summaries, if they did
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,19 @@ def put_together(
     difference = sampled["ppo"][scoring] - sampled["sft"][scoring]
     gain, between_equals = difference, None
     if scoring != decisive:  # verdicts are few different numbers
-        gain, between_equals = 2 * decided["ppo", "sft"] - 1, difference.tolist()
+        gain, between_equals = 2 * by_post(decided["ppo", "sft"]) - 1, difference.tolist()
     chosen = choose(gain.tolist(), seed, SAMPLED, EXTREMES, between_equals)
     rows = results.summary_rows(measured.posts, summaries, shown, gain, chosen)
     win_rate = {"judge": judge_name, **results.win_rate_metrics(decided, lengths(sampled), bootstrap)}
+    said = {} if measured.people is None else {"people": _people(measured, wins, judges, bootstrap)}
     if scoring != decisive:
-        win_rate |= results.pairwise_metrics(list(measured.verdicts.values()), bootstrap)
+        if measured.verdicts:
+            win_rate |= results.pairwise_metrics(list(measured.verdicts.values()), bootstrap)
+        else:
+            win_rate |= results.people_metrics(said["people"])
     return Findings(
-        metrics=_metrics(measured, win_rate, scoring, bootstrap),
-        plots=_plots(measured, wins, decided["ppo", "sft"], bootstrap),
+        metrics=_metrics(measured, win_rate, scoring, bootstrap) | said,
+        plots=_plots(measured, wins, by_post(decided["ppo", "sft"]), bootstrap),
         summaries=rows,
         page=results.summaries_page(rows, scoring, judges[scoring], judge_name, algorithm),
     )
@@ -89,16 +96,31 @@ def lengths(systems: dict[str, Measures]) -> dict[str, np.ndarray]:
 
 
 def wins_by_all(measured: Measured, judges: dict[str, str]) -> dict[tuple[str, str, str, str], np.ndarray]:
-    """(decoding, judge's name, system, against) -> [B] wins, of everything that was judged."""
+    """(decoding, judge's name, system, against) -> wins of everything that was judged: [B], of people [voters, B]."""
     wins = {}
     for decoding, of in measured.measures.items():
         for judge, name in judges.items():
             if judge in of["ppo"]:
                 found = {pair: wins_by_score(of[pair[0]][judge], of[pair[1]][judge]) for pair in PAIRS}
+            elif decoding == "sampled" and measured.verdicts:
+                found = {pair: told.wins for pair, told in measured.verdicts.items()}
             else:
-                found = {pair: told.wins for pair, told in measured.verdicts.items() if decoding == "sampled"}
+                found = measured.people.wins if decoding == "sampled" else {}
             wins |= {(decoding, name, *pair): won for pair, won in found.items()}
     return wins
+
+
+def _people(
+    measured: Measured, wins: dict[tuple[str, str, str, str], np.ndarray], judges: dict[str, str], bootstrap: Bootstrap
+) -> dict:
+    """What people said, and next to it what every other judge did, on the sampled summaries."""
+    others: dict[str, dict] = {name: {} for name in judges.values() if name != PEOPLE}
+    for (decoding, name, *pair), won in wins.items():
+        if decoding == "sampled" and name in others:
+            others[name][tuple(pair)] = won
+    told = lengths(measured.measures["sampled"])
+    comparing = {judges["judge"]: list(measured.verdicts.values())} if measured.verdicts else {}
+    return people.metrics(measured.people, others, told, comparing, bootstrap)
 
 
 def _metrics(measured: Measured, win_rate: dict, scoring: str, bootstrap: Bootstrap) -> dict:
