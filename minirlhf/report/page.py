@@ -44,6 +44,7 @@ def write_page(
     faults = tables.probe_table(inputs)
     bodies = {
         "results": _panels(panels, "scores", "win_rates") + tables.measures_table(inputs).html()
+        + "".join(f"<h3>{escape(table.title)}</h3>{table.html()}" for table in tables.people_tables(inputs))
         + _details("Every win rate", tables.win_rate_table(inputs).html())
         + _details("Greedy decoding", tables.greedy_table(inputs).html())
         + _seeds(inputs, panels),
