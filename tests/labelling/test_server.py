@@ -171,17 +171,19 @@ def test_kills_between_votes_lose_and_double_nothing(tmp_path, kills):
                     serve()
 
     serve()
-    answered, state = [], send("/next", {"voter": "anna"})
-    for number in range(2 * kills):
-        vote, victim = {"voter": "anna", **said(state)}, process
-        if number % 2:
-            delay = (number % 20) / 2000  # 0 to 10 ms: before, within and after the write
-            threading.Timer(delay, os.kill, (victim.pid, signal.SIGKILL)).start()
-        state = send("/vote", vote)
-        answered.append(vote["id"])
-        if number % 2:
-            victim.wait(10)
-    process.kill()
+    try:
+        answered, state = [], send("/next", {"voter": "anna"})
+        for number in range(2 * kills):
+            vote, victim = {"voter": "anna", **said(state)}, process
+            if number % 2:
+                delay = (number % 20) / 2000  # 0 to 10 ms: before, within and after the write
+                threading.Timer(delay, os.kill, (victim.pid, signal.SIGKILL)).start()
+            state = send("/vote", vote)
+            answered.append(vote["id"])
+            if number % 2:
+                victim.wait(10)
+    finally:
+        process.kill()
     found = read_votes(tmp_path)
     assert list(found.cast) == answered and not found.refused
 
