@@ -5,16 +5,17 @@
     python benchmarks/votes.py bias --seeds 1 2 3          # annotators who like length
     python benchmarks/votes.py table
 
-Reads params.yaml and what the pipeline made up to the candidates. Each result is a line of benchmarks/votes.jsonl, written
-when it is known; what is there already is not done again. A simulated annotator gives each vote (world/annotators.py).
+Reads params.yaml and what the pipeline made up to the candidates. Each result is a line of benchmarks/votes.jsonl,
+written when it is known; what is there already is not done again. A simulated annotator gives each vote
+(world/annotators.py).
 
-rules: from 100 random votes on, each rule chooses the next ones, up to 200 and 400; a reward model is trained anew on all
-so far. Measured on the held-out candidates: share of pairs ordered as gold does, and the gold score of the candidate of a
-post that it likes best ("best of 4"). `disagreement` asks three models, of three seeds; a quarter of the new votes is
-random whatever the rule, as on the page.
+rules: from 100 random votes on, each rule chooses the next ones, up to 200 and 400; a reward model is trained anew on
+all so far. Measured on the held-out candidates: share of pairs ordered as gold does, and the gold score of the
+candidate of a post that it likes best ("best of 4"). `disagreement` asks three models, of three seeds; a quarter of the
+new votes is random whatever the rule, as on the page.
 
-bias: annotators prefer by gold / T + slope x words; a model learns from 1,000 of their votes, and the report's shares of
-the longer summary, by annotators and by the model, are set against the slope.
+bias: annotators prefer by gold / T + slope x words; a model learns from 1,000 of their votes, and the report's shares
+of the longer summary, by annotators and by the model, are set against the slope.
 """
 
 import argparse
@@ -87,7 +88,7 @@ def voted(pair: Pair, rng: random.Random, slope: float = 0.0) -> Comparison:
 
 
 def train(params: Params, rows: list[Comparison], seed: int):
-    """A reward model on some comparisons, from the SFT model; a tenth of them tells when it is enough."""
+    """A reward model trained on some comparisons, from the SFT model."""
     import torch
 
     from minirlhf.hub.configs import read_tokenizer
@@ -116,7 +117,7 @@ def margins(reward, pairs: Sequence[Pair]) -> list[float]:
 
 
 def worth(reward, pairs: list[Pair]) -> dict[str, float]:
-    """On held-out pairs: share ordered as gold does (its ties left out), and gold of the best candidate by the model."""
+    """On held-out pairs: share ordered as gold does (its ties left out), gold of the candidate that it likes best."""
     found = margins(reward, pairs)
     truth = [gold(pair, 0) - gold(pair, 1) for pair in pairs]
     right = [0.5 + 0.5 * math.copysign(1, m) * math.copysign(1, t) for m, t in zip(found, truth, strict=True) if t]
