@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONPATH
 
+# Packages in which every type must fit, and no parameter is without one.
+STRICT := $(addprefix minirlhf/,settings runtime statistics text ppo)
+
 .PHONY: setup repro reproduce test soak lint docs clean
 
 setup: $(VENV)/ready
@@ -35,6 +38,9 @@ soak: setup
 
 lint: setup
 	ruff check .
+	ruff format --check .
+	pyrefly check
+	pyrefly check --preset default --error implicit-any-parameter $(STRICT)
 
 docs: setup
 	pdoc --output-directory site minirlhf !minirlhf.__main__

@@ -72,7 +72,7 @@ def run(params: dict) -> dict[str, float | None]:
         stage("ppo", folder)
         seconds = time.perf_counter() - started
         stage("evaluate", folder)
-        found = read_json(folder / "metrics/evaluate.json")
+        found = read_json(folder / "details/evaluate.json")
     figures = {name: found["ppo"].get(name) for name in ("gold", "reward", "length")}
     return figures | {"kl": found["kl"], "win_rate": found["win_rate"]["ppo_vs_sft"]["value"], "seconds": seconds}
 

@@ -19,7 +19,7 @@ from minirlhf.runtime.resume import resume_folder, saved
 from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import Params, load_params
 
-HELD_OUT_POSTS = 100  # of validation and test each, for which candidates are compared too
+HELD_OUT_POSTS = 200  # of validation and test each, for which candidates are compared too
 SPLITS = ("train", "validation", "test")
 
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
             return  # DVC expects the folder
     posts = {split: read_jsonl(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in SPLITS}
 
-    set_up(params.seed, params.threads)
+    set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.runtime.device import choose_device
 
     device = choose_device(params.device)

@@ -1,11 +1,13 @@
 """Compare the policy before and after PPO with the authors' summaries, on held-out posts.
 
-Summaries are sampled at the training temperature for the headline; greedy ones stand beside them.
+Each policy is compared at its own best temperature, chosen on validation posts: that is the headline. Summaries at the
+training temperature and greedy ones stand beside it.
 
-In:  prepared posts, the SFT model, the PPO model (and snapshots of its training), the reward model; people's votes on
-     the summaries, if there are any; of metrics/ppo.json how many episodes the PPO model learnt from, which a run that
-     ended early does not plan.
-Out: metrics/evaluate.json; plots/*.csv for the report; results/summaries.jsonl and .md (before and after).
+In:  prepared posts, the SFT model, the PPO model (with it snapshots of its training, and in ppo.json how many episodes
+     it learnt from, which a run that ended early does not plan), the reward model;
+     people's votes on the summaries, if there are any.
+Out: metrics/evaluate.json (the headlines), details/evaluate.json (everything); CSV files for pictures and report,
+     summaries.jsonl and summaries.md (before and after) in details/.
 """
 
 import argparse
@@ -28,29 +30,30 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sft", type=Path, default=Path("models/sft"))
     parser.add_argument("--ppo", type=Path, default=Path("models/ppo"))
     parser.add_argument("--reward", type=Path, default=Path("models/reward"))
-    parser.add_argument("--snapshots", type=Path, default=Path("models/snapshots"), help="of PPO, if any were kept")
-    parser.add_argument("--ppo-metrics", type=Path, default=Path("metrics/ppo.json"), help="of the ppo stage")
     parser.add_argument("--votes", type=Path, default=Path("data/votes/results"), help="folder of people's votes")
     parser.add_argument("--metrics", type=Path, default=Path("metrics/evaluate.json"))
-    parser.add_argument("--plots", type=Path, default=Path("plots"), help="folder for CSV files")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder for summaries")
+    parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
     args = parser.parse_args(argv)
     params = load_params(args.params)
-    posts = read_jsonl(args.posts / "test.jsonl", ("prompt", "completion"))
-    episodes = read_object(args.ppo_metrics, ("ppo_delivered_episodes",))["ppo_delivered_episodes"]
+    posts, validation = (
+        read_jsonl(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in ("test", "validation")
+    )
+    episodes = read_object(args.ppo / "ppo.json", ("episodes",))["episodes"]
 
-    set_up(params.seed, params.threads)
-    from minirlhf.evaluation.evaluator import evaluate
+    set_up(params.seed, params.threads, params.arithmetic)
+    from minirlhf.evaluation.run import evaluate
     from minirlhf.evaluation.tables import COLUMNS
     from minirlhf.feedback.votes import read_votes
 
-    found = evaluate(posts, params, args.sft, args.ppo, args.reward, args.snapshots, episodes, read_votes(args.votes))
+    votes, snapshots = read_votes(args.votes), args.ppo / "snapshots"
+    found = evaluate(posts, validation, params, args.sft, args.ppo, args.reward, snapshots, episodes, votes)
     for name, rows in found.plots.items():
-        write_csv(args.plots / f"{name}.csv", rows, COLUMNS.get(name))
-    write_jsonl(args.results / "summaries.jsonl", found.summaries)
-    with replace_file(args.results / "summaries.md") as file:
+        write_csv(args.details / f"{name}.csv", rows, COLUMNS.get(name))
+    write_jsonl(args.details / "summaries.jsonl", found.summaries)
+    with replace_file(args.details / "summaries.md") as file:
         file.write(found.page)
-    write_json(args.metrics, found.metrics)
+    write_json(args.details / "evaluate.json", found.metrics)
+    write_json(args.metrics, found.headline)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 In:  prepared posts (their prompts only), the SFT model, the reward model; for DPO the comparisons, given and collected,
      of people those that their votes come to.
-Out: models/ppo (the policy and its tokenizer), models/snapshots (PPO's policies on the way, if ppo.snapshot_every),
-     metrics/ppo.json, plots/ppo.csv (a row an update), results/ppo_samples.jsonl (summaries while it trained).
+Out: models/ppo (the policy and its tokenizer; in snapshots/ PPO's policies on the way, if ppo.snapshot_every; in
+     ppo.json how it was trained), details/ppo.json (what was reached), details/ppo.csv (a row an update),
+     details/ppo_samples.jsonl (summaries while it trained).
 """
 
 import argparse
@@ -20,7 +21,8 @@ from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import Params, load_params
 from minirlhf.training.live import live
 
-SUMMARY = ("reward", "kl", "length", "entropy", "ended")  # at the end, in metrics/ppo.json
+SAMPLES = "ppo_samples.jsonl"
+SUMMARY = ("reward", "kl", "length", "entropy", "ended")  # at the end, in details/ppo.json
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,10 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--collected", type=Path, default=Path("data/collected"), help="comparisons of SFT's summaries")
     parser.add_argument("--votes", type=Path, default=Path("data/votes/candidates"), help="folder of people's votes")
     parser.add_argument("--output", type=Path, default=Path("models/ppo"))
-    parser.add_argument("--snapshots", type=Path, default=Path("models/snapshots"))
-    parser.add_argument("--metrics", type=Path, default=Path("metrics/ppo.json"))
-    parser.add_argument("--curves", type=Path, default=Path("plots/ppo.csv"))
-    parser.add_argument("--samples", type=Path, default=Path("results/ppo_samples.jsonl"))
+    parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
     args = parser.parse_args(argv)
     params = load_params(args.params)
     posts = {split: read_jsonl(args.posts / f"{split}.jsonl", ("prompt",)) for split in ("train", "validation")}
@@ -44,12 +43,14 @@ def main(argv: list[str] | None = None) -> None:
         params = params.model_copy(update={"seed": params.ppo_seed})
     prompts = {split: [row["prompt"] for row in rows] for split, rows in posts.items()}
 
-    set_up(params.seed, params.threads)
+    set_up(params.seed, params.threads, params.arithmetic)
+    from minirlhf.models.checks import check_judge
     from minirlhf.rewards.model import RewardModel
     from minirlhf.runtime.device import choose_device
     from minirlhf.runtime.processes import Processes
 
-    device = choose_device(params.device)
+    check_judge(params)  # who is asked after it
+    device = choose_device(params.device, params.precision)
     Processes(device).announce(params.algorithm, params.launch)  # from here on each has its own GPU
     reward = RewardModel.load(args.reward, device=device, precision=params.precision)
     by = align_by_ppo if params.algorithm == "ppo" else align_by_baseline
@@ -69,12 +70,12 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> No
     trained_here = (args.reward / "config.json").exists()
     like_policy = trained_here and reward.tokenizer.get_vocab() == tokenizer.get_vocab()
     critic_init = str(args.reward) if params.ppo.critic == "separate" and like_policy else None
-    on_row = live("ppo", args.curves, args.metrics, params)
+    on_row = live("ppo", args.details / "ppo.csv", params)
 
     def tell(row: dict) -> None:
         on_row(trainer.history)
         if row.get("eval_reward") is not None:
-            write_jsonl(args.samples, trainer.samples)
+            write_jsonl(args.details / SAMPLES, trainer.samples)
 
     with resume_folder("ppo", settings, (__file__, args.posts, args.sft, args.reward)) as folder:
         trainer = PPOTrainer(
@@ -97,11 +98,13 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> No
             return
         if trainer.stopped is not None:
             print(f"ppo: stopped early: {printable(trainer.stopped)}", file=sys.stderr)
-        trainer.save(args.output)
-        with replace_folder(args.snapshots) as new:
+        training = {"algorithm": "ppo", "episodes": trainer.delivered_episodes, "stopped": trainer.stopped}
+        with replace_folder(args.output) as new:
+            trainer.save(new)
+            write_json(new / "ppo.json", training)
             if (folder / "snapshots").exists():
-                shutil.copytree(folder / "snapshots", new, dirs_exist_ok=True)
-        write(args, "ppo", history, trainer.samples, trainer.delivered_episodes, trainer.stopped)
+                shutil.copytree(folder / "snapshots", new / "snapshots")
+        write(args.details, training, history, trainer.samples)
 
 
 def align_by_baseline(args, params: Params, prompts: dict, reward, device: str) -> None:
@@ -115,21 +118,21 @@ def align_by_baseline(args, params: Params, prompts: dict, reward, device: str) 
     if params.collect.annotators == "people":
         comparisons += read_votes(args.votes).comparisons("train")
     found = align(args.sft, reward, prompts, comparisons, params, device)
-    save_model(args.output, found.policy, found.tokenizer)
-    with replace_folder(args.snapshots):
-        pass  # DVC expects the folder
-    write(args, params.algorithm, found.history, found.samples, found.history[-1]["episodes"], None)
+    training = {"algorithm": params.algorithm, "episodes": found.history[-1]["episodes"], "stopped": None}
+    with replace_folder(args.output) as new:
+        save_model(new, found.policy, found.tokenizer)
+        write_json(new / "ppo.json", training)
+    write(args.details, training, found.history, found.samples)
 
 
-def write(args, algorithm: str, history: list[dict], samples: list[dict], delivered: int, stopped: str | None) -> None:
-    """The curves, the samples, what was reached at the end, and after how many episodes the policy was delivered."""
-    write_csv(args.curves, history)
-    write_jsonl(args.samples, samples)
+def write(details: Path, training: dict, history: list[dict], samples: list[dict]) -> None:
+    """How it was trained and what was reached at the end; the curves; the samples."""
+    write_csv(details / "ppo.csv", history)
+    write_jsonl(details / SAMPLES, samples)
     last = history[-1]
     # DPO samples nothing while it trains: what it reaches is then known on held-out prompts only.
-    reached = {f"ppo_{name}": last[f"eval_{name}"] if last[name] is None else last[name] for name in SUMMARY}
-    ends = {"ppo_delivered_episodes": delivered, "ppo_stopped": stopped}
-    write_json(args.metrics, {"algorithm": algorithm, **reached, **ends})
+    reached = {name: last[f"eval_{name}"] if last[name] is None else last[name] for name in SUMMARY}
+    write_json(details / "ppo.json", training | reached)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ Where people are the annotators it waits for their votes: it ends with a line th
 In:  prepared posts and comparisons, collected comparisons, votes of people, the SFT model (or what the params name:
      reward.base, reward.pretrained).
 Out: models/reward (a model, or the name of one; its normalisation), metrics/reward.json (accuracy on held-out
-     comparisons, length bias, agreement with gold), plots/reward.csv (loss curves), and of its examination
-     plots/calibration.csv, plots/reward_margins.csv, plots/gold_margins.csv, plots/reward_probes.csv.
+     comparisons), details/reward.json (also length bias, agreement with gold), details/reward.csv (loss curves), and of
+     its examination calibration.csv, reward_margins.csv, gold_margins.csv and reward_probes.csv in details/.
 """
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,10 +29,12 @@ from minirlhf.training.live import live
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from minirlhf.rewards.model import RewardModel
     from minirlhf.training.loop import OnRow
 
 NORMALISING_POSTS = 500  # reference summaries that are to score 0 on average
 PROBED_POSTS = 200  # of test
+RESAMPLES = 1000  # behind the interval that decides on the likelihood
 SPLITS = ("train", "validation", "test")
 
 
@@ -46,8 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sft", type=Path, default=Path("models/sft"), help="folder of the SFT model")
     parser.add_argument("--output", type=Path, default=Path("models/reward"))
     parser.add_argument("--metrics", type=Path, default=Path("metrics/reward.json"))
-    parser.add_argument("--curves", type=Path, default=Path("plots/reward.csv"))
-    parser.add_argument("--plots", type=Path, default=Path("plots"), help="folder for the examination's CSV files")
+    parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
     args = parser.parse_args(argv)
     params = load_params(args.params)
     accumulation_steps("reward", params.reward)  # refuses batches that do not divide before anything loads
@@ -63,15 +65,15 @@ def main(argv: list[str] | None = None) -> None:
     rows = {split: given[split] + collected.get(split, []) for split in SPLITS}
     check_rows(rows)
 
-    set_up(params.seed, params.threads)
-    from minirlhf.reward_modeling import quality
+    set_up(params.seed, params.threads, params.arithmetic)
+    from minirlhf.models.checks import check_run
     from minirlhf.reward_modeling.examine import examine
-    from minirlhf.rewards.model import RewardModel
     from minirlhf.runtime.device import choose_device
     from minirlhf.runtime.processes import Processes
     from minirlhf.training.loop import last_logged
 
-    device = choose_device(params.device)
+    device = choose_device(params.device, params.precision)
+    check_run(params, args.sources)
     commit = read_object(args.sources / "reward.json").get("commit")
     processes = Processes(device)
     processes.announce("reward", params.launch)
@@ -88,34 +90,76 @@ def main(argv: list[str] | None = None) -> None:
     with resume_folder("reward", settings, inputs) as resume:
         model = None
         if params.reward.pretrained is None:
-            on_row = live("reward", args.curves, args.metrics, params)
+            on_row = live("reward", args.details / "reward.csv", params)
             model, tokenizer, history = train(args.sft, commit, rows, params, resume, on_row)
         if not processes.is_main:
             return
-        metrics: dict = {}
+        trained: dict = {}
         with replace_folder(args.output) as folder:
             if model is not None:
                 model.save_pretrained(folder)
                 tokenizer.save_pretrained(folder)
-                metrics["reward_train_loss"] = last_logged(history, "train_loss")
+                trained["reward_train_loss"] = last_logged(history, "train_loss")
                 note: dict = {"format": params.reward.format}
                 model = None  # gives its memory to the one that scores
             else:
                 history = [dict.fromkeys(("step", "train_loss", "eval_loss", "eval_accuracy"))]  # nothing was trained
                 note = {"model": params.reward.pretrained, "revision": commit, "format": params.reward.format}
-            write_json(folder / "reward.json", note)
-            reward = RewardModel.load(folder, device=device, precision=params.precision, desc="reward: scoring")
-            references = posts["train"][:NORMALISING_POSTS]
-            note |= {"format": reward.format, "mean": quality.mean_score(reward, references)}
-            write_json(folder / "reward.json", note)
+            unseen = given["validation"] + collected.get("validation", [])
+            reward = complete(folder, note, args.sft, unseen, posts["train"][:NORMALISING_POSTS], params, device)
 
         held_out = {"given": given["test"], "collected": collected.get("test")}
         held_out = {name: part for name, part in held_out.items() if part}
         found, tables = examine(reward, held_out, posts["test"][:PROBED_POSTS], params.seed)
-        write_csv(args.curves, history)
+        write_csv(args.details / "reward.csv", history)
         for name, (rows, columns) in tables.items():
-            write_csv(args.plots / f"{name}.csv", rows, columns)
-        write_json(args.metrics, metrics | found)
+            write_csv(args.details / f"{name}.csv", rows, columns)
+        write_json(args.details / "reward.json", trained | found)
+        write_json(args.metrics, headline(found))
+
+
+def headline(found: dict) -> dict:
+    """What metrics/reward.json holds of all that was examined: what a reward model is first compared by."""
+    figures = {"reward_accuracy": found["reward_accuracy"], "reward_ece": found["reward_confidence"]["ece"]}
+    if "reward_ceiling" in found:
+        figures["reward_share_of_ceiling"] = found["reward_ceiling"]["share_of_the_way"]
+        figures["reward_gold_agreement"] = found["reward_gold"]["model"]["value"]
+    return figures
+
+
+def complete(
+    folder: Path, note: dict, sft: Path, unseen: list[dict], references: list[dict], params: Params, device: str
+) -> "RewardModel":
+    """Write reward.json of a folder, and what else the reward needs; the reward model as it will be loaded from there.
+
+    Args:
+        note: what reward.json says already.
+        unseen: comparisons that had no part in its training, for the weights of a likelihood.
+        references: posts with the summaries that are to score 0 on average.
+    """
+    from minirlhf.reward_modeling.quality import mean_score
+    from minirlhf.reward_modeling.weights import learn
+    from minirlhf.rewards.likelihood import Likelihood
+    from minirlhf.rewards.model import RewardModel
+    from minirlhf.statistics.bootstrap import Bootstrap
+
+    options = {"device": device, "precision": params.precision}
+
+    def load() -> RewardModel:
+        write_json(folder / "reward.json", note)
+        return RewardModel.load(folder, desc="reward: scoring", **options)
+
+    reward = load()
+    if params.reward.likelihood:
+        learnt = learn(reward, Likelihood.load(sft, **options), unseen, Bootstrap(params.seed, RESAMPLES))
+        found = f"{learnt.gain.value:.3f} ({learnt.gain.low:.3f} to {learnt.gain.high:.3f}) nats a comparison"
+        print(f"reward: the likelihood {'helps' if learnt.helps else 'is left out'}: held-out loss falls by {found}")
+        if learnt.helps:
+            shutil.copytree(sft, folder / "likelihood")
+            note |= {"likelihood": learnt.weights, "scale": learnt.scale}
+            reward = load()
+    note |= {"format": reward.format, "mean": mean_score(reward, references) * reward.scale}
+    return load()
 
 
 def voted(folder: Path, wanted: int) -> dict[str, list[dict]]:

@@ -1,7 +1,7 @@
 """Supervised fine-tuning: teach the base model to continue a post with a summary like its author's.
 
 In:  prepared posts, the note of the base model's source, the base model.
-Out: models/sft (the policy and its tokenizer), metrics/sft.json, plots/sft.csv (loss curves).
+Out: models/sft (the policy and its tokenizer), metrics/sft.json, details/sft.json, details/sft.csv (loss curves).
 """
 
 import argparse
@@ -26,15 +26,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sources", type=Path, default=Path("data/sources"), help="folder of the sources' notes")
     parser.add_argument("--output", type=Path, default=Path("models/sft"))
     parser.add_argument("--metrics", type=Path, default=Path("metrics/sft.json"))
-    parser.add_argument("--curves", type=Path, default=Path("plots/sft.csv"))
+    parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
     args = parser.parse_args(argv)
     params = load_params(args.params)
     accumulation_steps("sft", params.sft)  # refuses batches that do not divide before anything loads
     columns = ("prompt", "completion")
     train, validation = (read_jsonl(args.posts / f"{split}.jsonl", columns) for split in ("train", "validation"))
 
-    set_up(params.seed, params.threads)
+    set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.hub.configs import load_tokenizer
+    from minirlhf.models.checks import check_run
     from minirlhf.models.loading import check_vocabulary, load_policy, random_policy, save_model
     from minirlhf.models.trunk import TrunkAndHead, check_fits
     from minirlhf.runtime.device import choose_device
@@ -42,9 +43,10 @@ def main(argv: list[str] | None = None) -> None:
     from minirlhf.training import sft
     from minirlhf.training.loop import last_logged
 
-    device = choose_device(params.device)
+    device = choose_device(params.device, params.precision)
     processes = Processes(device)
     processes.announce("sft", params.launch)
+    check_run(params, args.sources)
     base, revision = model_place(params.model.base), read_object(args.sources / "base.json").get("commit")
     tokenizer = load_tokenizer(base, revision)
     if params.model.random_weights is None:
@@ -56,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "model", "sft"})
     settings |= {"device": device, "revision": revision}
     inputs = [__file__, args.posts] + [base] * Path(base).is_dir()
-    on_row = live("sft", args.curves, args.metrics, params)
+    on_row = live("sft", args.details / "sft.csv", params)
     with resume_folder("sft", settings, inputs) as folder:
         history = sft.train_sft(policy, tokenizer, train, validation, params, folder, on_row)
         if not processes.is_main:
@@ -65,8 +67,9 @@ def main(argv: list[str] | None = None) -> None:
             "sft_train_loss": last_logged(history, "train_loss"),
             "sft_eval_loss": last_logged(history, "eval_loss"),
         }
-        write_csv(args.curves, history)
-        write_json(args.metrics, summary)
+        write_csv(args.details / "sft.csv", history)
+        write_json(args.details / "sft.json", summary)
+        write_json(args.metrics, {"sft_loss": summary["sft_eval_loss"]})
         save_model(args.output, policy, tokenizer)
 
 

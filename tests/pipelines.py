@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from minirlhf.evaluation.seeds import COLUMNS, aggregate
-from minirlhf.runtime.files import write_csv, write_json
+from minirlhf.evaluation.seeds import COLUMNS
+from minirlhf.runtime.files import write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ["source", "prepare", "sft", "collect", "reward", "ppo", "evaluate", "report"]
@@ -68,8 +68,7 @@ def copy_checkout(folder: Path) -> None:
             shutil.copy(ROOT / name, folder / name)
     shutil.copy(ROOT / "profiles" / "embedded.yaml", folder / "params.yaml")
     change(folder, SMALL)
-    write_csv(folder / "plots" / "seeds.csv", [], list(COLUMNS))  # as before any `minirlhf seeds`
-    write_json(folder / "metrics" / "seeds.json", aggregate([]))
+    write_csv(folder / "metrics" / "seeds.csv", [], list(COLUMNS))  # as before any `minirlhf seeds`
     git(folder, "init", "-q")
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "start")
@@ -101,13 +100,13 @@ shutil.copytree("kept/{stage}", ".", dirs_exist_ok=True)
 number = Path("models/ppo/number.txt")
 if "{stage}" == "ppo":
     params = YAML(typ="safe").load(Path("params.yaml"))
-    for folder in ("models/ppo", "models/snapshots"):
-        Path(folder).mkdir(parents=True)
+    number.parent.mkdir(parents=True)
     number.write_text(str(params["ppo"]["kl_coef"] + (params["ppo_seed"] or params["seed"])))
 else:
-    metrics = json.loads(Path("metrics/evaluate.json").read_text())
-    metrics["ppo"]["gold"] = float(number.read_text())
-    Path("metrics/evaluate.json").write_text(json.dumps(metrics))
+    for name in ("metrics/evaluate.json", "details/evaluate.json"):
+        metrics = json.loads(Path(name).read_text())
+        metrics["ppo"]["gold"] = float(number.read_text())
+        Path(name).write_text(json.dumps(metrics))
 """
 
 
@@ -115,8 +114,8 @@ def use_stand_ins(folder: Path) -> None:
     """Let the two slowest stages of a pipeline that has been run take no time, and commit that."""
     pipeline = YAML(typ="safe").load(folder / "dvc.yaml")
     for stage in ("ppo", "evaluate"):
-        made = [*pipeline["stages"][stage]["metrics"], *pipeline["stages"][stage]["plots"]]
-        for path in (next(iter(item)) for item in made):
+        made = [out for out in pipeline["stages"][stage]["outs"] if out.startswith("details/")]
+        for path in made + ["metrics/evaluate.json"] * (stage == "evaluate"):
             (folder / "kept" / stage / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / path, folder / "kept" / stage / path)
         (folder / "stages" / f"{stage}.py").write_text(STAND_IN.format(stage=stage))

@@ -48,5 +48,5 @@ def test_only_the_section_of_the_algorithm_that_is_used_decides():
 
 def test_plots_of_every_algorithm_are_called_after_none():
     named = [item for item in PIPELINE["plots"] if isinstance(item, dict)]
-    shared = [(name, plot["title"]) for item in named for name, plot in item.items() if "plots/ppo.csv" in plot["y"]]
+    shared = [(name, plot["title"]) for item in named for name, plot in item.items() if "details/ppo.csv" in plot["y"]]
     assert shared and not [words for words in shared if "ppo" in " ".join(words).lower()]

@@ -48,8 +48,8 @@ def template(tmp_path_factory, make_settings, tiny_models):
     for name, kind in (("base", "sft"), ("sft", "sft"), ("ppo", "ppo"), ("reward", "reward")):
         shutil.copytree(tiny_models / kind, folder / "models" / name)
     write_json(folder / "models/reward/reward.json", {"format": "concat", "mean": 0.0})
-    write_json(folder / "metrics/ppo.json", {"ppo_delivered_episodes": 8})
-    write_csv(folder / "plots/seeds.csv", [], list(COLUMNS))
+    write_json(folder / "models/ppo/ppo.json", {"episodes": 8})
+    write_csv(folder / "metrics/seeds.csv", [], list(COLUMNS))
     settings = make_settings()
     settings["data"] |= {"max_prompt_tokens": 512, "max_response_tokens": 8}
     for stage in ("sft", "reward"):
@@ -216,6 +216,7 @@ PICKLE = pickle.dumps(Planted())
 CODE = "open('ran', 'w')\nfrom transformers import GPT2Config as MyConfig, GPT2LMHeadModel as MyModel\n"
 AUTO_MAP = {"AutoConfig": "code.MyConfig", "AutoModelForCausalLM": "code.MyModel"}
 POSTS, COMPARISONS = "data/prepared/posts", "data/prepared/comparisons"
+CHAT = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
 REWARD_BY_NAME = param("reward", "pretrained", value="models/reward")
 
 # name: (stage, damage, the line or how it begins)
@@ -244,11 +245,11 @@ CASES = {
         "sft", rename(f"models/base/{WEIGHTS}", "models/base/pytorch_model.bin"),
         "models/base: no weights in safetensors format there"),
     "a damaged snapshot": (
-        "evaluate", do(lambda folder: shutil.copytree(folder / "models/ppo", folder / "models/snapshots/episodes-1"),
-                       cut(f"models/snapshots/episodes-1/{WEIGHTS}")),
-        f"models/snapshots/episodes-1/{WEIGHTS}: cannot be read ("),
-    "a PPO run that was not finished": (
-        "evaluate", write("metrics/ppo.json", "{}"), "metrics/ppo.json: no 'ppo_delivered_episodes' in it"),
+        "evaluate", do(lambda folder: shutil.copytree(folder / "models/sft", folder / "models/ppo/snapshots/e-1"),
+                       cut(f"models/ppo/snapshots/e-1/{WEIGHTS}")),
+        f"models/ppo/snapshots/e-1/{WEIGHTS}: cannot be read ("),
+    "a policy that the ppo stage did not make": (
+        "evaluate", write("models/ppo/ppo.json", "{}"), "models/ppo/ppo.json: no 'episodes' in it"),
     # Its config and tokenizer
     "config.json cut off": ("sft", cut("models/base/config.json"), "models/base/config.json: not JSON: "),
     "config.json is a list": ("sft", write("models/base/config.json", "[]"), "models/base: cannot load "),
@@ -336,9 +337,32 @@ CASES = {
         "prepare", own(write_parquet, flip_in_parquet),
         "own/posts/train.parquet: not a parquet file that can be read: "),
     "own JSON lines cut off": ("prepare", own(cut("own/posts/train.jsonl")), "own/posts/train.jsonl, line "),
-    "JSON lines with a byte order mark": (
-        "prepare", own(write("own/posts/train.jsonl", b'\xef\xbb\xbf{"prompt": "a", "completion": "b"}\n')),
-        "own/posts/train.jsonl, line 1: not JSON: Unexpected UTF-8 BOM"),
+    "JSON lines in half of UTF-16": (
+        "prepare", own(write("own/posts/train.jsonl", '{"prompt": "a"}'.encode("utf-16")[:-1])),
+        "own/posts/train.jsonl: not UTF-16, as which it begins: save it as UTF-8"),
+    "a JSON list cut off": (
+        "prepare", own(remove("own/posts/train.jsonl"), write("own/posts/train.json", '[{"prompt": "a"},')),
+        "own/posts/train.json: not JSON: "),
+    "CSV cut off": (
+        "prepare", own(remove("own/posts/train.jsonl"), write("own/posts/train.csv", 'prompt,completion\na,"b\n')),
+        "own/posts/train.csv, line 2: not CSV: unexpected end of data"),
+    "two files for one split": (
+        "prepare", own(remove("own/posts/train.jsonl"), write("own/posts/train_prefs.jsonl", "{}"),
+                       write("own/posts/train_sft.jsonl", "{}")),
+        "own/posts: several files for train (train_prefs.jsonl, train_sft.jsonl): leave the one that is meant"),
+    "one of two shards": (
+        "prepare", own(remove("own/posts/train.jsonl"), write("own/posts/train-00000-of-00002.jsonl", "{}")),
+        "own/posts: train: only 1 of 2 files, of which train-00000-of-00002.jsonl is one"),
+    "no held-out split": (
+        "prepare", own(remove("own/posts/validation.jsonl"), remove("own/posts/test.jsonl")),
+        "own/posts: no validation split among train.jsonl: expected validation with .jsonl"),
+    "chats, and no chat template": (
+        "prepare", own(write("own/posts/train.jsonl", json.dumps({"messages": CHAT}))),
+        "data.posts: own/posts: its rows are chats, and the tokenizer has no chat template: give texts, or"),
+    "a body that is no regular expression": (
+        "prepare", own(param("data", "body", value="(")), "data.body: not a regular expression: "),
+    "a pattern without a body": (
+        "prepare", own(param("data", "body", value="a")), "data.body: a regular expression with a group"),
     "no row that can be used": (
         "prepare", own(write("own/posts/train.jsonl", '{"prompt": " ", "completion": "b"}\n')),
         "data.posts: own/posts: no usable row in the train split: refused 1 empty_prompt"),
@@ -350,7 +374,7 @@ CASES = {
         "sft", write(f"models/base/{WEIGHTS}", PICKLE), f"models/base/{WEIGHTS}: cannot be read ("),
     "a pickle as data": (
         "prepare", own(remove("own/posts/train.jsonl"), write("own/posts/train.pkl", PICKLE)),
-        "own/posts: no train split: expected train.jsonl or train*.parquet"),
+        "own/posts: no train split among test.jsonl, train.pkl, validation.jsonl: expected train with .jsonl"),
     "a pickle as JSON lines": (
         "prepare", own(write("own/posts/train.jsonl", PICKLE)),
         "data.posts: own/posts: no usable row in the train split: refused"),

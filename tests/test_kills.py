@@ -64,7 +64,9 @@ def inputs(stage: str, tiny_models: Path) -> list[str]:
 
 def outputs(folder: Path) -> dict[str, bytes]:
     """The content of every output."""
-    files = [path for name in ("models", "metrics", "plots", "results", "data") for path in (folder / name).rglob("*")]
+    files = [
+        path for name in ("models", "metrics", "details", "results", "data") for path in (folder / name).rglob("*")
+    ]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.is_file()}
 
 
@@ -428,10 +430,10 @@ def test_forty_kills(clone, start, rng):
             if process.returncode == 0:
                 break
             kept = {stage: steps_kept(folder, stage) for stage in STAGES}
-            done = {stage for stage in STAGES if (folder / "metrics" / f"{stage}.json").exists()}
+            done = {stage for stage in STAGES if (folder / "details" / f"{stage}.json").exists()}
             print(f"{kills}: {how}: {kept}")
             assert all(kept[stage] >= seen[stage] for stage in STAGES if stage not in done), (how, seen, kept)
-        for name in ("dvc.lock", "metrics", "plots", "results"):
+        for name in ("dvc.lock", "metrics", "details", "plots", "results"):
             diff = subprocess.run(["diff", "-r", whole / name, folder / name], capture_output=True, text=True)
             assert diff.returncode == 0, diff.stdout[:1000]
         assert not list(folder.glob("models/.*.tmp")) and not list(folder.glob(".resume/*/*/resume"))

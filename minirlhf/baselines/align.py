@@ -17,7 +17,7 @@ from minirlhf.rewards.text import RewardFunction, call_reward
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.launch import world_size
 from minirlhf.sampling.summaries import log_probabilities, sample
-from minirlhf.text.prompts import encode_all
+from minirlhf.text.prompts import encode_prompts
 from minirlhf.training.guards import FiniteCallback
 from minirlhf.training.loop import RunCallback, history, quieten
 
@@ -40,7 +40,7 @@ EMPTY = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Aligned:
-    """A policy, its history (a row an update; the columns of plots/ppo.csv) and samples from before and after."""
+    """A policy, its history (a row an update; the columns of details/ppo.csv) and samples from before and after."""
 
     policy: nn.Module
     tokenizer: "PreTrainedTokenizerBase"
@@ -71,7 +71,7 @@ def align(
         raise UserError(f"algorithm: {params.algorithm} trains in one process here; only ppo in several")
     section, tokenizer = params.aligner, load_tokenizer(sft)
     policy, reference = load_policy(sft), load_policy(sft).to(device).eval().requires_grad_(False)
-    longest = max(len(ids) for ids in encode_all(tokenizer, prompts["train"] + prompts["validation"]))
+    longest = max(len(ids) for ids in encode_prompts(tokenizer, prompts["train"] + prompts["validation"]))
     check_fits(TrunkAndHead(policy), longest, params.ppo.max_new_tokens)
     _check_enough(params, len(prompts["train"]), len(comparisons))
 
@@ -129,7 +129,7 @@ def evaluate_policy(
             first_episode=0,
             batch_size=size,
         )
-        prompt_ids = encode_all(tokenizer, prompts)
+        prompt_ids = encode_prompts(tokenizer, prompts)
         kl = drawn.logprobs - log_probabilities(reference, prompt_ids, drawn.token_ids, temperature, size)
     scores = call_reward(reward, prompts, drawn.texts, drawn.ended.tolist(), drawn.token_ids)
     scores = [sum(score) if isinstance(score, list) else score for score in scores]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from trl import DPOConfig, DPOTrainer
 
-from minirlhf.text.prompts import encode
+from minirlhf.text.prompts import encode, encode_prompts
 from minirlhf.training.loop import run_arguments
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from minirlhf.settings.params import Params
 
-# TRL's name of a figure -> its column in plots/ppo.csv. DPO samples nothing while it trains: no reward, KL or length.
+# TRL's name of a figure -> its column in details/ppo.csv. DPO samples nothing while it trains: no reward, KL or length.
 COLUMNS = {
     "loss": "policy_loss",
     "rewards/margins": "margin",  # beta x (log ratio of the chosen - log ratio of the rejected), a mean
@@ -25,7 +25,7 @@ COLUMNS = {
 
 def encode_comparison(tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, list[int]]:
     """Token ids of a prompt and of both its summaries, with EOS exactly where a summary ended by itself."""
-    ids = {"prompt_ids": encode(tokenizer, row["prompt"])}
+    ids = {"prompt_ids": encode_prompts(tokenizer, [row["prompt"]])[0]}
     for side in ("chosen", "rejected"):
         ids[f"{side}_ids"] = encode(tokenizer, row[side]) + [tokenizer.eos_token_id] * row.get(f"{side}_ended", True)
     return ids

@@ -21,7 +21,7 @@ from minirlhf.models.logprobs import token_logprobs
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.rewards.text import RewardFunction, call_reward
 from minirlhf.sampling.generate import episode_seeds, generate
-from minirlhf.text.prompts import decode, encode_all
+from minirlhf.text.prompts import decode_response, encode_prompts
 from minirlhf.training.loop import run_arguments
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from minirlhf.settings.params import Params
 
-# TRL's name of a figure -> its column in plots/ppo.csv.
+# TRL's name of a figure -> its column in details/ppo.csv.
 COLUMNS = {
     "score": "reward",
     "kl": "kl",  # nats a token; `kl_per_response` makes it nats a response
@@ -53,7 +53,7 @@ def text_reward(
     """
 
     def score(prompts, completion_ids, log_metric=None, **_: Any) -> list[float]:
-        responses = [decode(tokenizer, ids) for ids in completion_ids]
+        responses = [decode_response(tokenizer, ids) for ids in completion_ids]
         ended = [ids[-1] == tokenizer.eos_token_id for ids in completion_ids]
         scores = call_reward(reward, prompts, responses, ended, completion_ids)
         scores = [sum(score) if isinstance(score, list) else score for score in scores]
@@ -76,7 +76,7 @@ class _SampledHere:
         self._parts = {model: TrunkAndHead(model) for model in (self.model, self.ref_model)}
 
     def _tokenize_prompts(self, prompts: list[str]):
-        return encode_all(self._tokenizer, prompts), None, {}
+        return encode_prompts(self._tokenizer, prompts), None, {}
 
     def _sample(self, prompt_ids: list[list[int]]) -> list[list[int]]:
         """Responses to prompts that stand `num_generations` times in a row each."""

@@ -41,7 +41,8 @@ def command(argv: Sequence[str] | None = None) -> None:
     summarize.add_argument("--models", nargs="+", default=["models/sft", "models/ppo"], metavar="FOLDER", help=what)
     what = "the reward model; none: no rewards (default: models/reward, if it is there)"
     summarize.add_argument("--reward", metavar="FOLDER", help=what)
-    summarize.add_argument("--temperature", type=float, default=0.0, help="0 is greedy, the default")
+    what = "0 is greedy (default: what suits each policy best, as evaluate found)"
+    summarize.add_argument("--temperature", type=float, help=what)
     summarize.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
     summarize.add_argument("--max-new-tokens", type=int, help="EOS included (default: ppo.max_new_tokens, or 53)")
     summarize.add_argument("--jsonl", action="store_true", help="print JSON lines")
@@ -58,6 +59,17 @@ def command(argv: Sequence[str] | None = None) -> None:
 
     watch = commands.add_parser("watch", help="print the last rows of the curves that were written last")
     watch.set_defaults(run=_watch)
+
+    push = commands.add_parser("push", help="send a model with its card to a repository of the hub, a private one")
+    push.add_argument("folder", type=Path, help="of the policy or reward model, as models/ppo")
+    push.add_argument("name", help="the repository, as user/my-summarizer; made if it is not there")
+    push.add_argument("--public", action="store_true", help="for all to see")
+    push.set_defaults(run=_push)
+
+    export = commands.add_parser("export", help="copy a policy, set to sample at the temperature that suits it best")
+    export.add_argument("folder", type=Path, help="of the policy: models/ppo, or models/sft")
+    export.add_argument("target", type=Path, help="the new folder")
+    export.set_defaults(run=_export)
 
     reproduce = commands.add_parser("reproduce", help="run everything from scratch in a clone, and compare")
     reproduce.add_argument("--record", action="store_true", help="note this machine as the one that makes these bytes")
@@ -77,7 +89,7 @@ def _profile(args: argparse.Namespace) -> None:
 
 def _plan(args: argparse.Namespace) -> None:
     params = load_params(args.params)
-    stage.set_up(params.seed, params.threads)
+    stage.set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.commands.plan import show
 
     print(show(params, None if args.gpu is None else int(args.gpu * 1e9), timing=not args.no_timing))
@@ -114,13 +126,28 @@ def _seeds(args: argparse.Namespace) -> None:
     from minirlhf.report.tables import seeds_table
 
     print(seeds_table(rows).markdown())
-    print(f"\nmean (95% t interval over {len(rows)} seeds); written: metrics/seeds.json, plots/seeds.csv")
+    print(f"\nmean (95% t interval over {len(rows)} seeds); written: metrics/seeds.csv")
 
 
 def _watch(args: argparse.Namespace) -> None:
     from minirlhf.commands.watch import watch
 
     watch()
+
+
+def _export(args: argparse.Namespace) -> None:
+    from minirlhf.commands.export import export
+    from minirlhf.commands.summarize import Decoding, default_decoding
+
+    temperature = export(args.folder, args.target, Decoding(**default_decoding()).max_new_tokens)
+    print(f"{args.target}: {args.folder}, at temperature {temperature:g} ({'sampled' if temperature else 'greedy'})")
+
+
+def _push(args: argparse.Namespace) -> None:
+    stage.quiet()
+    from minirlhf.commands.push import push
+
+    print(push(args.folder, args.name, args.public))
 
 
 def _reproduce(args: argparse.Namespace) -> None:

@@ -1,5 +1,7 @@
 """DVC's command line and its lock file, for the commands that run the pipeline."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -36,3 +38,13 @@ def parse_lock(raw: bytes) -> dict[str, dict[str, Any]]:
         hashes = {kind: {item["path"]: item.get("md5") for item in stage.get(kind, ())} for kind in ("deps", "outs")}
         stages[name] = {"cmd": stage["cmd"], "params": stage.get("params", {}).get("params.yaml", {}), **hashes}
     return stages
+
+
+def hash_of(path: Path) -> str | None:
+    """The hash that dvc.lock has of a file or a folder of code, whose compiled form does not count; None: not there."""
+    if path.is_dir():
+        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+        names = sorted(name for name in files if "__pycache__" not in name.split("/"))
+        listed = [{"md5": hash_of(files[name]), "relpath": name} for name in names]
+        return hashlib.md5(json.dumps(listed, sort_keys=True).encode()).hexdigest() + ".dir"
+    return hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else None

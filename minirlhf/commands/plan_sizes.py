@@ -1,11 +1,15 @@
 """How long posts and summaries are, and how many: as prepare counted them, or as the params allow."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from minirlhf.runtime.files import read_json, read_text
+from minirlhf.commands.dvc import parse_lock
+from minirlhf.runtime.files import parse_json
 from minirlhf.settings.params import Params
 
+COUNTED = "details/prepare.json"
 UNKNOWN_POSTS = 1000  # of a split that no setting limits, before prepare has counted it
 
 
@@ -32,8 +36,7 @@ class Data:
 def read_data(params: Params, root: Path = Path()) -> Data:
     """Sizes as prepare counted them, if dvc.lock says that it was with these params; otherwise what params allow."""
     data = params.data
-    if _prepared_with(params, root / "dvc.lock"):
-        found = read_json(root / "metrics" / "prepare.json")
+    if found := _counted_with(params, root):
         parts = [found[what]["tokens"] for what in ("posts", "comparisons") if what in found]
         summaries = [tokens for part in parts for name, tokens in part.items() if name != "prompt"]
         return Data(
@@ -42,7 +45,7 @@ def read_data(params: Params, root: Path = Path()) -> Data:
             summary=found["posts"]["tokens"]["completion"]["median"],
             longest_summary=max(tokens["max"] for tokens in summaries),
             posts={split: found["posts"][split]["kept"] for split in ("train", "validation", "test")},
-            source="metrics/prepare.json",
+            source=COUNTED,
         )
     limits = {"train": data.max_posts, "validation": data.max_validation, "test": data.max_test}
     return Data(
@@ -55,11 +58,15 @@ def read_data(params: Params, root: Path = Path()) -> Data:
     )
 
 
-def _prepared_with(params: Params, lock: Path) -> bool:
-    from ruamel.yaml import YAML
-
-    if not lock.exists() or not (lock.parent / "metrics" / "prepare.json").exists():
-        return False
-    stages = YAML(typ="safe", pure=True).load(read_text(lock))["stages"]
+def _counted_with(params: Params, root: Path) -> dict[str, Any] | None:
+    """What prepare counted with these params: its output, or in a clone without DVC's data the copy that git keeps."""
+    if not (root / "dvc.lock").exists():
+        return None
+    stage = parse_lock((root / "dvc.lock").read_bytes()).get("prepare")
     now = {"data": params.data.model_dump(mode="json"), "model.base": params.model.base}
-    return stages.get("prepare", {}).get("params", {}).get("params.yaml") == now
+    for file in (root / COUNTED, root / "results" / COUNTED):
+        if stage and stage["params"] == now and file.exists():
+            raw = file.read_bytes()
+            if hashlib.md5(raw).hexdigest() == stage["outs"].get(COUNTED):
+                return parse_json(raw.decode(), COUNTED)
+    return None

@@ -1,31 +1,32 @@
 """Proof of reproduction: run everything from scratch in a clone of the last commit, and compare with what is committed.
 
-The same bytes (dvc.lock, with it the hash of every output; metrics, plot data and results) are expected on the kind of
-machine that `machine.json` names. Another processor or another version of a library gives other last digits, which
-sampling turns into other summaries: as another training seed would. There the metrics are compared within tolerances.
+The same bytes (dvc.lock, with it the hash of every output; metrics and results) are expected on the kind of machine
+that `machine.json` names. Another processor or another version of a library gives other last digits, which sampling
+turns into other summaries: as another training seed would. There the metrics are compared within tolerances.
 """
 
 import fnmatch
 import os
 import platform
 import shutil
-import subprocess
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from minirlhf.commands.dvc import dvc, git, parse_lock
+from minirlhf.runtime import processor
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_json, write_json
 from minirlhf.settings.params import Params, load_params
 
 MACHINE = "machine.json"
-BYTES = ("dvc.lock", "metrics/*.json", "plots/*.csv", "results/*")
+BYTES = ("dvc.lock", "metrics/*.json", "plots/*.csv", "results/*", "results/details/*")
 PACKAGES = ("torch", "transformers", "tokenizers", "trl", "datasets", "numpy", "matplotlib", "rouge-score")
 OWN = ("data/own", "models/own")  # what git does not know, and a clone so does not have
-# How far a metric (stage.key) may be off elsewhere: one to two times the range over five training seeds on one machine,
-# and less than what PPO gains. What matches none is not compared; the first that matches counts. Counts must agree.
+# How far a number in results/details (stage.key) may be off elsewhere: one to two times the range over five training
+# seeds on one machine, and less than what PPO gains. What matches none is not compared; the first that matches counts.
+# Counts must agree.
 TOLERANCES = {
     "prepare.*.kept": 0,
     "prepare.*.refused.*": 0,
@@ -33,9 +34,9 @@ TOLERANCES = {
     "sft.sft_eval_loss": 0.02,
     "reward.reward_accuracy*": 0.1,
     "reward.reward_test_loss": 0.08,
-    "ppo.ppo_reward": 0.2,
-    "ppo.ppo_kl": 1.2,
-    "ppo.ppo_length": 3.0,
+    "ppo.reward": 0.2,
+    "ppo.kl": 1.2,
+    "ppo.length": 3.0,
     "evaluate.greedy.*.gold": 0.2,
     "evaluate.greedy.*.reward": 0.3,
     "evaluate.greedy.*.length": 6.0,
@@ -102,7 +103,7 @@ def verdict(different: list[str], committed: Path, made: Path, here: dict, noted
             f"not reproduced, on the kind of machine that made them: {', '.join(different)} differ (outputs: {outs}); "
             f"what was made is in {kept}"
         )
-    compared, off = compare_metrics(committed / "metrics", made / "metrics")
+    compared, off = compare_metrics(committed / "results/details", made / "results/details")
     if off or not compared:
         raise UserError(
             f"not reproduced: bytes differ, and of {compared} metrics these are out of tolerance: {'; '.join(off)}; "
@@ -131,7 +132,7 @@ def different_outs(committed: Path, made: Path) -> list[str]:
 
 
 def compare_metrics(committed: Path, made: Path) -> tuple[int, list[str]]:
-    """How many metrics were compared between two metrics folders, and which are further apart than their tolerance."""
+    """How many metrics were compared between two folders of details; which are further apart than their tolerance."""
     before, after = flat_metrics(committed), flat_metrics(made)
     compared, off = 0, []
     for name in sorted({**before, **after}):
@@ -146,7 +147,7 @@ def compare_metrics(committed: Path, made: Path) -> tuple[int, list[str]]:
 
 
 def flat_metrics(folder: Path) -> dict[str, float]:
-    """Every number in a folder of JSON files: "evaluate.ppo.gold" -> 4.7; without those of seeds.json."""
+    """Every number in a folder of JSON files: "evaluate.ppo.gold" -> 4.7."""
     found: dict[str, float] = {}
 
     def add(name: str, value: Any) -> None:
@@ -157,8 +158,7 @@ def flat_metrics(folder: Path) -> dict[str, float]:
             found[name] = value
 
     for file in sorted(folder.glob("*.json")):
-        if file.stem != "seeds":
-            add(file.stem, read_json(file))
+        add(file.stem, read_json(file))
     return found
 
 
@@ -172,7 +172,7 @@ def fingerprint(params: Params) -> dict[str, str]:
 
         device = f"cuda: {torch.cuda.get_device_name()}"
     machine = {
-        "processor": processor(),
+        "processor": "any x86-64 with AVX2" if params.arithmetic == "portable" else processor.name(),
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": str(params.threads),
         "launch": params.launch,
@@ -185,19 +185,6 @@ def fingerprint(params: Params) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return machine
-
-
-def processor() -> str:
-    """The processor's model, as the system names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    try:  # macOS
-        return subprocess.check_output(["sysctl", "-n", "machdep.cpu.brand_string"], text=True).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return platform.processor() or platform.machine()
 
 
 def _machine(root: Path) -> dict | None:

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minirlhf.commands.dvc import dvc, git, parse_lock
-from minirlhf.evaluation.seeds import COLUMNS, aggregate, seed_row
+from minirlhf.commands.dvc import dvc, git, hash_of, parse_lock
+from minirlhf.evaluation.seeds import COLUMNS, seed_row
 from minirlhf.runtime.errors import UserError
-from minirlhf.runtime.files import parse_json, read_text, write_csv, write_json
+from minirlhf.runtime.files import parse_json, read_text, write_csv
 from minirlhf.settings.params import load_params
 
 SEEDS = {"sft": "seed", "ppo": "ppo_seed"}  # first stage that is run anew -> the param that makes it so
-METRICS = "metrics/evaluate.json"
+DETAILS = "details/evaluate.json"  # of which git keeps a copy in results/
+CODE = ("minirlhf/", "stages/")  # dependencies that are code
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Run:
     name: str  # of the experiment, or "workspace"
     seed: int
     ppo_seed: int  # the seed where the params say null
-    metrics: dict[str, Any]  # of evaluate
+    metrics: dict[str, Any]  # all of evaluate's
     sources: dict[str, str]  # what the data and models were, by their notes' hashes
 
 
@@ -36,7 +37,7 @@ class Unfit(Exception):
 
 
 def run_seeds(seeds: Sequence[int], start: str, collect: bool = False, root: Path = Path()) -> list[dict[str, Any]]:
-    """Run what is missing, one after the other, and write metrics/seeds.json and plots/seeds.csv.
+    """Run what is missing, one after the other, and write metrics/seeds.csv.
 
     Args:
         seeds: the training seeds; none (with `collect`): all that have been run.
@@ -44,7 +45,7 @@ def run_seeds(seeds: Sequence[int], start: str, collect: bool = False, root: Pat
         collect: run nothing.
 
     Returns:
-        the rows of plots/seeds.csv.
+        the rows of metrics/seeds.csv.
 
     Raises:
         UserError: a run failed (those that ended well stay, and are not run again), or seeds are missing.
@@ -68,8 +69,7 @@ def run_seeds(seeds: Sequence[int], start: str, collect: bool = False, root: Pat
     if not chosen:
         raise UserError("seeds: no run here has the settings and code of the workspace; try `minirlhf seeds 1 2 3`")
     rows = [seed_row(seed, run.metrics) for seed, run in chosen.items()]
-    write_csv(root / "plots/seeds.csv", rows, list(COLUMNS))
-    write_json(root / "metrics/seeds.json", aggregate(rows))
+    write_csv(root / "metrics/seeds.csv", rows, list(COLUMNS))
     if "workspace" in {run.name for run in found.values()}:  # its results are there: only the drawing is to be done
         dvc("repro", "--quiet", "--single-item", "report", root=root)
     else:
@@ -147,7 +147,7 @@ def _read(name: str, content: Any, params: dict, start: str, root: Path) -> Run:
         for path, digest in stage["deps"].items():
             if path in made and digest != made[path]:
                 raise Unfit(f"{stage_name} was run on another {path} than it holds now")
-            if path.endswith(".py") and digest != _md5(root / path):
+            if path.startswith(CODE) and digest != hash_of(root / path):
                 raise Unfit(f"{path} is not the same here")
     for key in seeds:
         values = {stage["params"][key] for stage in stages.values() if key in stage["params"]}
@@ -157,11 +157,11 @@ def _read(name: str, content: Any, params: dict, start: str, root: Path) -> Run:
     fixed = next(key for key in SEEDS.values() if key != SEEDS[start])
     if seeds[fixed] != params.get(fixed):
         raise Unfit(f"{fixed} is {seeds[fixed]}, here {params.get(fixed)}")
-    raw = content(METRICS)
-    if made.get(METRICS) != hashlib.md5(raw).hexdigest():
-        raise Unfit(f"{METRICS} is not what evaluate made")
+    raw = content(f"results/{DETAILS}")
+    if made.get(DETAILS) != hashlib.md5(raw).hexdigest():
+        raise Unfit(f"results/{DETAILS} is not what evaluate made")
     ppo_seed = seeds["seed"] if seeds["ppo_seed"] is None else seeds["ppo_seed"]
-    metrics = parse_json(raw.decode(), METRICS)
+    metrics = parse_json(raw.decode(), DETAILS)
     return Run(name, seeds["seed"], ppo_seed, metrics, sources=stages["source"]["outs"])
 
 
@@ -185,7 +185,3 @@ def _compare(key: str, there: Any, here: Any, allowed: Any) -> None:
             _compare(f"{key}.{part}", there.get(part), here.get(part), allowed)
     elif there != here and key not in allowed:
         raise Unfit(f"{key} is {there}, here {here}")
-
-
-def _md5(path: Path) -> str | None:
-    return hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else None

@@ -8,11 +8,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from minirlhf.commands.export import chosen_temperature
 from minirlhf.runtime.errors import UserError, printable
 from minirlhf.runtime.files import read_jsonl, read_text
 from minirlhf.runtime.stage import quiet
 from minirlhf.settings.params import load_params
-from minirlhf.text.prompts import ENDING, Post, build_prompt, parse_prompt, truncate_prompt
+from minirlhf.text.prompts import ENDING, Post, build_prompt, parse_prompt
+from minirlhf.text.truncate import truncate_prompt
 
 # Of Stiennon et al. 2020, for a folder without params.yaml.
 MAX_PROMPT_TOKENS, MAX_NEW_TOKENS = 512, 53
@@ -23,14 +25,14 @@ GAP = 3  # columns between two summaries
 class Decoding:
     """How summaries are drawn."""
 
-    temperature: float = 0.0  # 0: greedy
+    temperature: float | None = None  # 0: greedy; None: the one that suits each policy, or greedy where none is known
     seed: int = 0
     max_new_tokens: int = MAX_NEW_TOKENS  # EOS included
     max_prompt_tokens: int = MAX_PROMPT_TOKENS  # a longer post is cut, as in the prepare stage
     device: str = "auto"
 
     def __post_init__(self):
-        if not (0 <= self.temperature < float("inf")):
+        if self.temperature is not None and not (0 <= self.temperature < float("inf")):
             raise UserError(f"--temperature: expected a number >= 0 (0 is greedy), got {self.temperature}")
         if self.max_new_tokens < 1:
             raise UserError(f"--max-new-tokens: expected a number >= 1, got {self.max_new_tokens}")
@@ -100,7 +102,8 @@ def summarize(
         reward: folder of a reward model; None: no rewards.
 
     Returns:
-        a row a prompt: {"prompt", "reward_model", "summaries": {model: {"summary", "reward", "ended", "cut"}}}. The
+        a row a prompt: {"prompt", "reward_model", "summaries": {model: {"summary", "reward", "ended", "cut",
+        "temperature"}}}. The
         reward is of the prompt as the model has read it: where it was too long (`cut`), of what was left.
 
     Raises:
@@ -119,7 +122,7 @@ def summarize(
     from minirlhf.rewards.text import call_reward
     from minirlhf.runtime.device import choose_device
     from minirlhf.sampling.summaries import sample
-    from minirlhf.text.prompts import encode
+    from minirlhf.text.prompts import encode_prompts
 
     decoding = decoding or Decoding()
     device = choose_device(decoding.device)
@@ -132,15 +135,18 @@ def summarize(
         limit = min(decoding.max_prompt_tokens, positions - decoding.max_new_tokens)
         read = []
         for number, prompt in enumerate(prompts, start=1):
-            cut = truncate_prompt(prompt, limit, lambda text: len(encode(tokenizer, text)))  # noqa: B023
+            cut = truncate_prompt(prompt, limit, lambda text: len(encode_prompts(tokenizer, [text])[0]))  # noqa: B023
             if cut is None:
                 raise UserError(f"post {number}: title and subreddit leave no room for the post in {limit} tokens")
             read.append(cut)
+        temperature = decoding.temperature
+        if temperature is None:
+            temperature = chosen_temperature(Path(name)) or 0.0
         found = sample(
             TrunkAndHead(policy),
             tokenizer,
             read,
-            temperature=decoding.temperature,
+            temperature=temperature,
             max_new_tokens=decoding.max_new_tokens,
             seed=decoding.seed,
         )
@@ -149,7 +155,7 @@ def summarize(
             scores = call_reward(judge, read, found.texts, found.ended.tolist(), found.token_ids)
         for row, prompt, text, score, ended in zip(rows, read, found.texts, scores, found.ended.tolist(), strict=True):
             shown = {"summary": text.strip(), "reward": None if score is None else round(score, 4), "ended": ended}
-            row["summaries"][name] = shown | {"cut": prompt != row["prompt"]}
+            row["summaries"][name] = shown | {"cut": prompt != row["prompt"], "temperature": temperature}
     return rows
 
 

@@ -17,11 +17,11 @@ SHOWN += ("reward", "eval_reward", "kl", "length", "entropy", "policy_loss", "va
 
 def newest_curves(root: Path = Path()) -> Path:
     """The curves that were written last, also those of a temporary or queued experiment."""
-    places = [root / "plots", *(root / EXPERIMENTS).glob("**/plots")]
+    places = [root / "details", *(root / EXPERIMENTS).glob("**/details")]
     files = [place / f"{stage}.csv" for place in places for stage in STAGES]
     files = [file for file in files if file.exists()]
     if not files:
-        raise UserError("no curves yet: plots/sft.csv, reward.csv and ppo.csv appear while these stages run")
+        raise UserError("no curves yet: details/sft.csv, reward.csv and ppo.csv appear while these stages run")
     return max(files, key=lambda file: file.stat().st_mtime)
 
 

@@ -1,14 +1,24 @@
-"""Which rows are kept: every refusal has a reason and is counted, none is silent.
+"""Which rows are kept, and what is put right in them: every refusal and every change has a name and is counted.
 
-Reasons:
+Reasons for a refusal:
     not_an_object, invalid_utf8   the row could not be read
-    missing_field, mistyped_field a column is not there, or is not text
+    ragged                        a row of CSV with more fields than its header
+    missing_field, mistyped_field a column is not there, or is neither text nor messages
     not_a_post                    a news article among the posts (openai/summarize_from_feedback)
+    not_a_chat                    messages without a role or a text, or not a question and one answer of the assistant
+    not_in_template               messages that the chat template does not take
     empty_prompt, empty_completion
     identical                     chosen and rejected are the same
-    duplicate                     the post, or the comparison, has been there before in its split
-    held_out                      the prompt is in a split that this one must not share any with
+    duplicate                     the post, or the comparison, has been there before in its split, in any spelling
+    held_out                      the prompt is in a split that this one must not share any with, in any spelling
     over_long                     a summary above the limit, or a prompt that cannot be cut to its limit
+
+Changes:
+    line_breaks                   other than line feeds became line feeds
+    invisible                     byte order marks and characters without width at the ends went
+    end_marker                    `<|endoftext|>`, `</s>`, the tokenizer's own and their like at the ends went
+    repeated_prompt               the prompt at the head of a summary went
+    heading                       `TL;DR:` at the head of a summary, or what closes the prompt, went
 """
 
 import hashlib
@@ -16,17 +26,21 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from minirlhf.data.rows import RawRow
+from minirlhf.data.shapes import POSTS, to_shape
+from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import is_unicode
-from minirlhf.text.prompts import build_completion, encode, encode_all, parse_prompt, truncate_prompt
+from minirlhf.text import spelling
+from minirlhf.text.chat import ChatPrompt, Template, read_template, render
+from minirlhf.text.prompts import build_completion, encode_all, encode_prompts, parse_prompt
+from minirlhf.text.truncate import truncate_messages, truncate_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-POSTS = ("prompt", "completion")
-COMPARISONS = ("prompt", "chosen", "rejected")
 CHUNK = 512  # rows that are tokenized at once
 
 
@@ -37,6 +51,7 @@ class Tally:
     kept: int = 0
     truncated: int = 0  # of those kept
     refused: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)  # of those kept, by what was put right
     tokens: dict[str, list[int]] = field(default_factory=dict)  # column -> lengths of the kept rows, without EOS
     columns: list[str] = field(default_factory=list)  # of the first row, for the error where one is missing
 
@@ -47,6 +62,8 @@ class Cleaner:
     Args:
         columns: POSTS or COMPARISONS.
         max_prompt_tokens, max_response_tokens: limits; a response's includes EOS.
+        body: what of a prompt may be cut, see `truncate_prompt`.
+        name: of the source, for errors.
     """
 
     def __init__(
@@ -55,9 +72,13 @@ class Cleaner:
         columns: tuple[str, ...],
         max_prompt_tokens: int,
         max_response_tokens: int,
+        body: str | None = None,
+        name: str = "data",
     ):
-        self.tokenizer, self.columns = tokenizer, columns
+        self.tokenizer, self.columns, self.body, self.name = tokenizer, columns, body, name
         self.max_prompt_tokens, self.max_response_tokens = max_prompt_tokens, max_response_tokens
+        named = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
+        self.ends = tuple(token for token in named if token is not None)
 
     def clean(
         self, rows: Iterable[RawRow], limit: int | None, excluded: set[bytes], prompts: set[bytes], tally: Tally
@@ -65,8 +86,8 @@ class Cleaner:
         """Yield the rows that are kept, at most `limit`, and count the others in `tally`.
 
         Args:
-            excluded: prompts (see `digest`) that this split must not have.
-            prompts: the prompts of this split are added here.
+            excluded: posts (digests of the names by `same_post`) that this split must not have.
+            prompts: the posts of this split are added here.
         """
         seen: set[bytes] = set()
         checked = (self._check(row, excluded, seen, tally) for row in rows)
@@ -76,9 +97,10 @@ class Cleaner:
                     return
                 tally.kept += 1
                 tally.truncated += row.pop("truncated")
+                tally.changed.update(row.pop("changes"))
                 for column, length in row.pop("lengths").items():
                     tally.tokens.setdefault(column, []).append(length)
-                prompts.add(row.pop("digest"))
+                prompts.update(row.pop("names"))
                 yield row
 
     def _check(self, raw: RawRow, excluded: set[bytes], seen: set[bytes], tally: Tally) -> dict | None:
@@ -87,54 +109,87 @@ class Cleaner:
             tally.columns = list(raw)
         row = self._normalize(raw)
         if isinstance(row, dict):
-            row["digest"] = digest(row["prompt"])
-            if row["digest"] in excluded:
+            names, known_as = (set(map(digest, names)) for names in spelling.same_post(said(row)))
+            texts = b"".join(digest(spelling.plain(row[column])) for column in self.columns[1:])
+            texts = b"" if self.columns == POSTS else texts
+            row["names"] = names
+            if known_as & excluded:
                 row = "held_out"
-            else:
-                identity = ("prompt",) if self.columns == POSTS else COMPARISONS
-                key = digest("\0".join(row[column] for column in identity))
-                if key in seen:
-                    row = "duplicate"
-                seen.add(key)
+            elif {name + texts for name in known_as} & seen:
+                row = "duplicate"
+            seen.update(name + texts for name in names)
         if isinstance(row, str):
             tally.refused[row] += 1
             return None
         return row
 
     def _normalize(self, raw: RawRow) -> RawRow:
-        """Prompt without white space around it, summaries with one space before them; or the reason for refusal."""
-        if isinstance(raw, str):
-            return raw
-        values = [raw.get(column) for column in self.columns]
-        if None in values:
-            return "missing_field"
-        if not all(isinstance(value, str) for value in values):
-            return "mistyped_field"
-        if not all(map(is_unicode, values)):
-            return "invalid_utf8"
-        prompt, *summaries = values
-        post = parse_prompt(prompt)
-        if not (post.body if post else prompt.removesuffix("TL;DR:").strip()):
+        """The row with its texts put right and in the form that a policy is to see; or the reason for refusal."""
+        row = to_shape(raw, self.columns)
+        if isinstance(row, str):
+            return row
+        changes: list[str] = []
+        prompt, *answers = (row[column] for column in self.columns)
+        chat = isinstance(prompt, list)
+        messages = [{**each, "content": _tidy(each["content"], changes)} for each in prompt] if chat else []
+        prompt = messages[-1]["content"] if chat else self._prompt(prompt, changes)
+        if spelling.is_blank(spelling.body_of(prompt)):
             return "empty_prompt"
-        summaries = [build_completion(summary) for summary in summaries]
-        if " " in summaries:
+        answers = self._answers(answers, prompt, changes)
+        if any(map(spelling.is_blank, answers)):
             return "empty_completion"
-        if len(set(summaries)) < len(summaries):
+        if len(set(map(spelling.plain, answers))) < len(answers):
             return "identical"
-        row = dict(zip(self.columns, [prompt.strip(), *summaries], strict=True))
-        record = raw.get("record")  # of the embedded world; what else has that name is not for us to keep
+        post = None if chat else parse_prompt(prompt)
+        if chat:
+            answers = [self.template.lead + answer for answer in answers]
+            try:
+                prompt = render(self.tokenizer, messages)
+            except UserError:
+                return "not_in_template"
+        else:
+            answers = [build_completion(answer) for answer in answers]
+        clean = dict(zip(self.columns, [prompt, *answers], strict=True)) | ({"messages": messages} if chat else {})
+        record = row.get("record")  # what else has that name is not for us to keep
         if isinstance(record, dict) and all(map(is_unicode, (*record, *record.values()))):
-            row["record"] = record
-        return row | {"subreddit": post.subreddit if post else None}
+            clean["record"] = record
+        return clean | {"subreddit": post.subreddit if post else None, "changes": set(changes)}
+
+    @cached_property
+    def template(self) -> Template:
+        """The tokenizer's chat template; UserError where it has none."""
+        try:
+            return read_template(self.tokenizer)
+        except UserError as error:
+            raise UserError(f"{self.name}: its rows are chats, and {error}") from error
+
+    def _prompt(self, prompt: str, changes: list[str]) -> str:
+        prompt = _tidy(prompt, changes)
+        bare = spelling.strip_markers(prompt, self.ends, spelling.ENDS_A_PROMPT)
+        changes += ["end_marker"] * (bare != prompt)
+        return bare
+
+    def _answers(self, answers: list[str], prompt: str, changes: list[str]) -> list[str]:
+        """What answers a prompt, without all that is not part of it."""
+        answers = [_tidy(answer, changes) for answer in answers]
+        bare = [spelling.strip_markers(answer, self.tokenizer.all_special_tokens) for answer in answers]
+        certain = len(answers) > 1 and all(spelling.repeats(answer, prompt) for answer in bare)
+        alone = [spelling.strip_prompt(answer, prompt, certain).strip() for answer in bare]
+        plain = [spelling.strip_heading(answer, prompt) for answer in alone]
+        steps = (("end_marker", answers, bare), ("repeated_prompt", bare, alone), ("heading", alone, plain))
+        changes += [name for name, before, after in steps if before != after]
+        return plain
 
     def _fit(self, rows: list[dict], tally: Tally) -> Iterator[dict]:
         """The rows within the limits, prompts cut where they must be, with "lengths" and "truncated" added."""
-        ids = {column: encode_all(self.tokenizer, [row[column] for row in rows]) for column in self.columns}
+        prompt, *others = self.columns
+        ids = {column: encode_all(self.tokenizer, [row[column] for row in rows]) for column in others}
+        ids[prompt] = encode_prompts(self.tokenizer, [row[prompt] for row in rows])
         for index, row in enumerate(rows):
             lengths = {column: len(ids[column][index]) for column in self.columns}
             row["truncated"] = lengths["prompt"] > self.max_prompt_tokens
             if row["truncated"]:
-                row["prompt"] = truncate_prompt(row["prompt"], self.max_prompt_tokens, self._count)
+                self._cut(row)
                 lengths["prompt"] = self._count(row["prompt"] or "")
             longest = max(lengths[column] for column in self.columns[1:])
             if row["prompt"] is None or longest + 1 > self.max_response_tokens:
@@ -142,13 +197,39 @@ class Cleaner:
             else:
                 yield row | {"lengths": lengths}
 
+    def _cut(self, row: dict) -> None:
+        """Cut the row's prompt to its limit; it is None where that cannot be."""
+        if "messages" not in row:
+            row["prompt"] = truncate_prompt(row["prompt"], self.max_prompt_tokens, self._count, self.body)
+            return
+
+        def fits(messages: list[dict]) -> bool:
+            return self._count(ChatPrompt("", messages)) <= self.max_prompt_tokens
+
+        row["messages"] = truncate_messages(row["messages"], fits, self.body)
+        row["prompt"] = row["messages"] and render(self.tokenizer, row["messages"])
+
     def _count(self, text: str) -> int:
-        return len(encode(self.tokenizer, text))
+        return len(encode_prompts(self.tokenizer, [text])[0])
+
+
+def said(row: dict) -> str:
+    """What the prompt of a row in its shape says, by which its post is known: of a chat all but system messages."""
+    messages = row.get("messages") or row["prompt"]
+    if isinstance(messages, str):
+        return messages
+    return "\n".join(message["content"] for message in messages if message["role"] != "system")
 
 
 def digest(text: str) -> bytes:
     """16 bytes that stand for a text."""
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _tidy(text: str, changes: list[str]) -> str:
+    text, names = spelling.tidy(text)
+    changes += names
+    return text
 
 
 def _chunks(rows: Iterator[dict], size: int) -> Iterator[list[dict]]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minirlhf.data.clean import COMPARISONS, POSTS, Cleaner, Tally
-from minirlhf.data.rows import SPLITS
+from minirlhf.data.clean import Cleaner, Tally
+from minirlhf.data.files import SPLITS
 from minirlhf.data.sources import Source
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import replace_folder, write_jsonl
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from minirlhf.settings.data import DataParams
 
-COLUMNS = {"posts": POSTS, "comparisons": COMPARISONS}
 BINS = 32  # of a histogram
 Tallies = dict[str, dict[str, Tally]]  # "posts" or "comparisons" -> split -> tally
 
@@ -33,7 +32,8 @@ def prepare(sources: list[Source], data: "DataParams", tokenizer: "PreTrainedTok
     tallies: Tallies = {}
     prompts: dict[tuple[str, str], set[bytes]] = {}
     for source in sources:
-        cleaner = Cleaner(tokenizer, COLUMNS[source.what], data.max_prompt_tokens, data.max_response_tokens)
+        limits = (data.max_prompt_tokens, data.max_response_tokens, data.body)
+        cleaner = Cleaner(tokenizer, source.columns, *limits, name=f"data.{source.what}: {source.name}")
         tallies[source.what] = {split: Tally() for split in SPLITS}
         with replace_folder(output / source.what) as folder:
             for split in SPLITS:
@@ -45,7 +45,7 @@ def prepare(sources: list[Source], data: "DataParams", tokenizer: "PreTrainedTok
                 rows = cleaner.clean(source.rows(split), source.limit(split), excluded, found, tally)
                 write_jsonl(folder / f"{split}.jsonl", rows)
                 if not tally.kept:
-                    raise UserError(f"data.{source.what}: {source.name}: {_why_empty(split, tally, cleaner.columns)}")
+                    raise UserError(f"{cleaner.name}: {_why_empty(split, tally, cleaner.columns)}")
     return tallies
 
 
@@ -55,16 +55,16 @@ def _why_empty(split: str, tally: Tally, columns: tuple[str, ...]) -> str:
     if set(tally.refused) == {"missing_field"}:
         missing = [column for column in columns if column not in tally.columns]
         return f"no {', '.join(missing) or 'value'} in the {split} split: its columns are {', '.join(tally.columns)}"
-    return f"no usable row in the {split} split: refused {describe(tally)}"
+    return f"no usable row in the {split} split: refused {describe(tally.refused)}"
 
 
-def describe(tally: Tally) -> str:
-    """The refused rows in words: "3 empty_prompt, 1 over_long", or "none"."""
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(tally.refused.items())) or "none"
+def describe(counts: dict[str, int]) -> str:
+    """Counts by reason in words: "3 empty_prompt, 1 over_long", or "none"."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "none"
 
 
 def summarize(tallies: Tallies) -> dict[str, Any]:
-    """The metrics: by source and split rows kept, cut and refused by reason; by source token lengths in train."""
+    """The metrics: by source and split rows kept, cut, refused and put right by reason; token lengths in train."""
     return {
         what: {
             **{
@@ -72,6 +72,7 @@ def summarize(tallies: Tallies) -> dict[str, Any]:
                     "kept": tally.kept,
                     "truncated": tally.truncated,
                     "refused": dict(sorted(tally.refused.items())),
+                    "changed": dict(sorted(tally.changed.items())),
                 }
                 for split, tally in splits.items()
             },

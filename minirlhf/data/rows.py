@@ -1,71 +1,140 @@
-"""Raw rows of JSON-lines and parquet files, brought to TRL's column names.
+"""Raw rows of JSON lines, JSON, CSV and parquet.
 
 A row that cannot be decoded is yielded as the reason for its refusal (a str) in the place of a dict, so that it is
 counted with those that `clean.py` refuses.
 """
 
+import codecs
+import csv
+import gzip
+import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from minirlhf.data.files import format_of
 from minirlhf.runtime.errors import UserError
-from minirlhf.runtime.files import parse_json
-from minirlhf.text.prompts import Post, build_prompt
+from minirlhf.runtime.files import is_unicode, parse_json
 
 RawRow = dict[str, Any] | str
-SPLITS = ("train", "validation", "test")
+# What a JSON object calls its rows.
+WRAPPERS = ("data", "rows", "train", "examples", "instances")
+LONGEST_FIELD = 2**31 - 1  # of CSV; the module's own limit is 128 KiB
 
 
-def find_split_files(folder: Path, name: str) -> dict[str, list[Path]]:
-    """The files of each split below a folder: `train.jsonl`, `train-00000-of-00002.parquet`, `train/0000.parquet`.
+def read_rows(path: Path, key: str | None = None) -> Iterator[RawRow]:
+    """The rows of a file, or of what its JSON object holds under `key`.
 
     Raises:
-        UserError: there is no train or validation split, or there are several data sets in the folder.
+        UserError: the file cannot be read, or a line of it is no JSON or CSV.
     """
-    files: dict[str, list[Path]] = {}
-    homes = set()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix not in (".jsonl", ".parquet") or not path.is_file():
-            continue
-        by_folder = path.parent.name in SPLITS and path.parent != folder
-        split = path.parent.name if by_folder else next((s for s in SPLITS if _is_named(path, s)), None)
-        if split:
-            files.setdefault(split, []).append(path)
-            homes.add((path.parent.parent if by_folder else path.parent).relative_to(folder).as_posix())
-    for split in ("train", "validation"):
-        if split not in files:
-            raise UserError(f"{name}: no {split} split: expected {split}.jsonl or {split}*.parquet")
-    if len(homes) > 1:
-        raise UserError(f"{name}: several data sets in one folder ({', '.join(sorted(homes))}): expected one")
-    return files
-
-
-def _is_named(path: Path, split: str) -> bool:
-    return path.stem == split or path.name.startswith((f"{split}-", f"{split}_", f"{split}."))
-
-
-def read_rows(path: Path) -> Iterator[RawRow]:
-    """The rows of a file. UserError for one that cannot be read, or a line that is not JSON."""
-    rows = _read_parquet(path) if path.suffix == ".parquet" else _read_jsonl(path)
+    kind = format_of(path)
+    read = {".parquet": _read_parquet, ".json": _read_json, ".csv": _read_csv, ".tsv": _read_csv}.get(kind, _read_lines)
     try:
-        for row in rows:
-            yield to_trl_columns(row)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        yield from read(path) if key is None else _unwrap(_parse_whole(path)[key])
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except UnicodeError as error:  # UTF-8 does not get here
+        raise UserError(f"{path}: not UTF-16, as which it begins: save it as UTF-8") from error
 
 
-def _read_jsonl(path: Path) -> Iterator[RawRow]:
-    with open(path, "rb") as file:
+def _open(path: Path, newline: str | None = None) -> IO[str]:
+    """A text file, UTF-8 (or UTF-16, where a byte order mark says so); bytes that are no UTF-8 become lone surrogates.
+
+    With no `newline` a line ends with any of \\n, \\r and \\r\\n.
+    """
+    file = gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")  # noqa: SIM115
+    with_mark = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    file.seek(0)
+    encoding, errors = ("utf-16", "strict") if with_mark else ("utf-8-sig", "surrogateescape")
+    return io.TextIOWrapper(file, encoding, errors, newline)
+
+
+def _read_lines(path: Path) -> Iterator[RawRow]:
+    with _open(path) as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                text = line.decode("utf-8")
-            except UnicodeDecodeError:
+            line = line.strip().lstrip("\ufeff")  # files put together keep the mark of each
+            if number == 1 and line.startswith("[") and not line.endswith("]"):  # a list, whatever the file is called
+                yield from _unwrap(_parse_whole(path))
+                return
+            if line and not is_unicode(line):
                 yield "invalid_utf8"
-                continue
-            row = parse_json(text, f"{path}, line {number}")
-            yield row if isinstance(row, dict) else "not_an_object"
+            elif line:
+                row = parse_json(line, f"{path}, line {number}")
+                yield from [row] if isinstance(row, dict) else _rows_of(row)
+
+
+def _read_json(path: Path) -> Iterator[RawRow]:
+    """A list, an object that holds one, a table as pandas writes it; or JSON lines, which are called so too."""
+    with _open(path) as file:
+        first = next((line for line in file if line.strip()), "")
+        more = next((line for line in file if line.strip()), "")
+    try:
+        as_lines = isinstance(json.loads(first), dict) and more
+    except (ValueError, RecursionError):
+        as_lines = False
+    yield from _read_lines(path) if as_lines else _unwrap(_parse_whole(path))
+
+
+def _parse_whole(path: Path) -> Any:
+    with _open(path) as file:
+        text = file.read()
+    if not is_unicode(text):
+        raise UserError(f"{path}: not UTF-8")
+    return parse_json(text, str(path))
+
+
+def _unwrap(value: Any) -> Iterator[RawRow]:
+    """The rows in a value of JSON: a list, an object that holds one, or columns as pandas and `datasets` write them.
+
+    >>> list(_unwrap({"data": [{"a": 1}]})), list(_unwrap({"a": {"0": 1, "1": 2}, "b": {"0": 3, "1": 4}}))
+    ([{'a': 1}], [{'a': 1, 'b': 3}, {'a': 2, 'b': 4}])
+    """
+    if not isinstance(value, dict):
+        yield from _rows_of(value)
+    elif isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):  # pandas, orient="split"
+        yield from (dict(zip(value["columns"], row, strict=False)) for row in value["data"])
+    elif key := next((key for key in WRAPPERS if isinstance(value.get(key), list)), None):
+        yield from _rows_of(value[key])
+    elif value and all(isinstance(column, dict) for column in value.values()):  # pandas' own way
+        yield from ({name: value[name].get(index) for name in value} for index in next(iter(value.values())))
+    elif value and all(isinstance(column, list) and not _holds_objects(column) for column in value.values()):
+        yield from (dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=False))
+    else:
+        yield value
+
+
+def _holds_objects(items: list) -> bool:
+    """Whether a list is one of messages, and no column."""
+    return any(isinstance(item, dict) for item in items)
+
+
+def _rows_of(value: Any) -> Iterator[RawRow]:
+    """The objects of a list, what the hub's viewer puts around each taken off."""
+    for row in value if isinstance(value, list) and value else [None]:
+        inner = row.get("row", row) if isinstance(row, dict) else row
+        yield inner if isinstance(inner, dict) else "not_an_object"
+
+
+def _read_csv(path: Path) -> Iterator[RawRow]:
+    """Rows under a header; parted by commas, semicolons (as Excel does in much of Europe) or tabs."""
+    csv.field_size_limit(LONGEST_FIELD)
+    with _open(path, newline="") as file:
+        header = file.readline()
+        file.seek(0)
+        reader = csv.reader(file, delimiter=max(",;\t", key=header.count), strict=True)
+        try:
+            columns = [name.strip() for name in next(reader, [])]
+            for fields in reader:
+                if len(fields) > len(columns):
+                    yield "ragged"
+                elif not all(map(is_unicode, fields)):
+                    yield "invalid_utf8"
+                elif fields:
+                    yield dict(zip(columns, fields, strict=False))
+        except csv.Error as error:
+            raise UserError(f"{path}, line {reader.line_num}: not CSV: {error}") from error
 
 
 def _read_parquet(path: Path) -> Iterator[RawRow]:
@@ -82,25 +151,3 @@ def _read_parquet(path: Path) -> Iterator[RawRow]:
     except Exception as error:  # a damaged page shows as nearly any type, a date of the year 20,000 as another
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not a parquet file that can be read: {reason}") from error
-
-
-def to_trl_columns(row: RawRow) -> RawRow:
-    """A row of openai/summarize_from_feedback as prompt, chosen and rejected; any other row as it is.
-
-    >>> info = {"subreddit": "a", "title": "b", "post": "c"}
-    >>> to_trl_columns({"info": info, "summaries": [{"text": " x"}, {"text": " y"}], "choice": 1})
-    {'prompt': 'SUBREDDIT: r/a\\n\\nTITLE: b\\n\\nPOST: c\\n\\nTL;DR:', 'chosen': ' y', 'rejected': ' x'}
-    """
-    if isinstance(row, str) or "info" not in row or "choice" not in row:
-        return row
-    try:
-        parts = [row["info"][key] for key in ("subreddit", "title", "post")]
-        summaries = [summary["text"] for summary in row["summaries"]]
-        choice = row["choice"]
-        if not all(isinstance(part, str) for part in parts):  # the set holds news articles too, which are no posts
-            return "not_a_post"
-        if not isinstance(choice, int) or choice not in (0, 1) or len(summaries) != 2:
-            return "mistyped_field"
-    except (KeyError, TypeError):
-        return "missing_field"
-    return {"prompt": build_prompt(Post(*parts)), "chosen": summaries[choice], "rejected": summaries[1 - choice]}

@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from minirlhf.data.rows import RawRow, find_split_files, read_rows
+from minirlhf.data.clean import said
+from minirlhf.data.files import FORMATS, SPLITS, Part, find_split_files
+from minirlhf.data.rows import RawRow, read_rows
+from minirlhf.data.shapes import COMPARISONS, POSTS, to_shape
 from minirlhf.hub.locate import EMBEDDED, hub_dataset, locate
 from minirlhf.hub.repository import download
 from minirlhf.runtime.errors import UserError
+from minirlhf.text.spelling import body_of, skeleton
 
 if TYPE_CHECKING:
     from minirlhf.settings.data import DataParams
@@ -37,11 +41,13 @@ class Source:
         known_as = hub_dataset(self.name) if self.kind == "hub" else self.name
         if fingerprint.get("name", EMBEDDED) != known_as:
             raise UserError(f"data.{what}: {self.name} is not the source that was looked at: run stages/source.py")
-        self._files: dict[str, list[Path]] = {}
-        if self.kind == "folder":
-            self._files = find_split_files(locate(self.name) or Path(self.name), self.name)
-        elif self.kind == "hub":
-            self._files = find_split_files(_download(known_as, fingerprint["commit"]), self.name)
+        self.columns = POSTS if what == "posts" else COMPARISONS
+        self._files: dict[str, list[Part]] = {}
+        self.unread: list[Path] = []  # files that might be meant too
+        if self.kind != EMBEDDED:
+            folder = _download(known_as, fingerprint["commit"]) if self.kind == "hub" else locate(self.name)
+            found = find_split_files(folder or Path(self.name), self.name)
+            self._files, self.unread = found.parts, found.unread
 
     def limit(self, split: str) -> int | None:
         """How many rows of a split the params ask for; None is all."""
@@ -49,33 +55,37 @@ class Source:
         return {"train": train, "validation": self.data.max_validation, "test": self.data.max_test}[split]
 
     def rows(self, split: str) -> Iterator[RawRow]:
-        """The raw rows of a split. A source without a test split has its validation split halved by prompt."""
+        """The raw rows of a split. Where validation or test is missing, the other one is halved."""
         if self.kind == EMBEDDED:
             from minirlhf import world
 
             make = world.posts if self.what == "posts" else world.comparisons
-            yield from make(self.data.world_seed, split, self.limit(split))
+            yield from make(self.data.world_seed, split, self.limit(split), self.data.habits)
             return
-        halved = "test" not in self._files and split != "train"
-        for path in self._files["validation" if halved else split]:
-            for row in read_rows(path):
-                if not halved or is_for_test(row) == (split == "test"):
+        whole = split in self._files and len(self._files) == len(SPLITS)
+        if whole or split == "train":
+            for part in self._files[split]:
+                yield from read_rows(*part)
+            return
+        held_out = next(name for name in SPLITS[1:] if name in self._files)
+        for part in self._files[held_out]:
+            for row in read_rows(*part):
+                if is_for_test(to_shape(row, self.columns)) == (split == "test"):
                     yield row
 
 
 def is_for_test(row: RawRow) -> bool:
-    """Whether a row of a validation split without a test split goes to the test half: by a hash of its prompt.
+    """Whether a row in its shape goes to the test half, where one held-out split is halved: by a hash of its post.
 
-    All rows of a prompt go to the same half, of posts as of comparisons.
+    All rows of a post go to the same half, of posts as of comparisons, in any spelling.
     """
-    prompt = row.get("prompt") if isinstance(row, dict) else None
-    if not isinstance(prompt, str):
+    if isinstance(row, str):
         return False
-    return hashlib.sha256(prompt.strip().encode("utf-8", "replace")).digest()[0] % 2 == 1
+    return hashlib.sha256(skeleton(body_of(said(row))).encode("utf-8", "replace")).digest()[0] % 2 == 1
 
 
 def _download(name: str, commit: str) -> Path:
     """The folder of a hub data set's files at a commit: of its part that is meant."""
     part = PARTS.get(name)
-    patterns = (f"{part}/*",) if part else ("*.parquet", "*.jsonl")
+    patterns = (f"{part}/*",) if part else tuple(f"*{suffix}" for name in FORMATS for suffix in (name, f"{name}.gz"))
     return download(name, commit, "dataset", patterns) / (part or "")

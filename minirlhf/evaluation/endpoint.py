@@ -96,8 +96,8 @@ class Endpoint:
         try:
             answer = self.chat.ask(request)
         except UserError as error:
-            self._failure = self._failure or error
-            raise self._failure from None
+            self._failure = failure = self._failure or error
+            raise failure from None
         with replace_file(place) as file:
             json.dump({"url": self.chat.url, "request": request, "answer": answer._asdict()}, file, indent=1)
         return answer

@@ -1,7 +1,5 @@
-"""The evaluate stage's work, in phases: sample, score, judge, follow the frontier, and put the numbers together."""
+"""Posts, and what is done with a policy's summaries of them: sampled, scored, judged, set against their KL."""
 
-import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,24 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minirlhf.evaluation import tables
-from minirlhf.evaluation.endpoint import Endpoint
-from minirlhf.evaluation.findings import PAIRS, POLICIES, Findings, Measured, put_together
+from minirlhf.evaluation.findings import PAIRS
 from minirlhf.evaluation.frontier import best_of_n, best_of_n_kl
-from minirlhf.evaluation.judges import judge_names, load_function
+from minirlhf.evaluation.judges import judge_names
 from minirlhf.evaluation.measures import Measures, measure
-from minirlhf.evaluation.pairwise import PairwiseJudge, Verdicts, checked
-from minirlhf.evaluation.people import match
-from minirlhf.feedback.votes import Votes
-from minirlhf.hub.configs import load_tokenizer
+from minirlhf.evaluation.pairwise import PairwiseJudge, Verdicts
 from minirlhf.models.loading import check_vocabulary, load_policy
 from minirlhf.models.trunk import TrunkAndHead
-from minirlhf.rewards.model import RewardModel
 from minirlhf.rewards.text import RewardFunction, call_reward
-from minirlhf.runtime.device import choose_device
 from minirlhf.runtime.progress import Progress
-from minirlhf.sampling.summaries import FIRST_BEST_OF_N_EPISODE, Summaries, log_probabilities, sample, written
+from minirlhf.sampling.summaries import FIRST_BEST_OF_N_EPISODE, Summaries, log_probabilities, sample
 from minirlhf.statistics.bootstrap import Bootstrap
-from minirlhf.text.prompts import encode_all
+from minirlhf.text.prompts import encode_prompts
 from minirlhf.world import judge as gold_judge
 from minirlhf.world.grammar import SLOTS
 
@@ -100,9 +92,16 @@ class Evaluator:
     # Phase 2: scores
 
     def score(self, function: RewardFunction, prompts: Sequence[str], summaries: Summaries) -> list[float]:
-        """One score a summary, by a reward function; scores of tokens are added up."""
-        scores = call_reward(function, prompts, summaries.texts, summaries.ended.tolist(), summaries.token_ids)
-        return [sum(score) if isinstance(score, list) else score for score in scores]
+        """One score a summary, by a reward function; scores of tokens are added up. Equal ones are scored once."""
+        keys = list(
+            zip(prompts, summaries.texts, summaries.ended.tolist(), map(tuple, summaries.token_ids), strict=True)
+        )
+        different = list(dict.fromkeys(keys))
+        asked, texts, ended, ids = map(list, zip(*different, strict=True))
+        scores = call_reward(function, asked, texts, ended, [list(row) for row in ids])
+        totals = [sum(score) if isinstance(score, list) else score for score in scores]
+        known = dict(zip(different, totals, strict=True))
+        return [known[key] for key in keys]
 
     def measure(self, summaries: Summaries) -> Measures:
         """Everything that is measured on one system's summaries of all posts."""
@@ -128,6 +127,11 @@ class Evaluator:
             for one, other in PAIRS
         }
 
+    def chooser(self, summaries: Summaries) -> np.ndarray:
+        """[B] scores by which a temperature is chosen: the deciding judge's where it gives any, else the reward's."""
+        judged = self.judged(self.prompts, summaries, self.posts)
+        return np.array(self.score(self.reward, self.prompts, summaries)) if judged is None else judged
+
     def judged(self, prompts: Sequence[str], summaries: Summaries, posts: Sequence[dict]) -> np.ndarray | None:
         """Scores of any summaries by the first judge apart from the training reward; None if there is none."""
         if self.has_gold:
@@ -137,28 +141,30 @@ class Evaluator:
 
     def kl(self, summaries: Summaries, sft: TrunkAndHead) -> np.ndarray:
         """[B] log ratio of each sampled summary under its policy and under SFT, nats: its mean estimates the KL."""
-        prompt_ids = encode_all(self.tokenizer, self.prompts[: len(summaries.texts)])
+        prompt_ids = encode_prompts(self.tokenizer, self.prompts[: len(summaries.texts)])
         size, temperature = self.params.evaluate.batch_size, self.params.ppo.temperature
         return summaries.logprobs - log_probabilities(sft, prompt_ids, summaries.token_ids, temperature, size)
 
     # Phase 3: the frontier
 
+    def best_of_n_scores(
+        self, policy: TrunkAndHead, temperature: float, count: int
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores [count, n] of n = `evaluate.best_of_n` samples of each of the first posts: reward, judge."""
+        n = self.params.evaluate.best_of_n
+        drawn = self.sample(policy, temperature, count, samples_per_prompt=n, first_episode=FIRST_BEST_OF_N_EPISODE)
+        prompts = [prompt for prompt in self.prompts[:count] for _ in range(n)]
+        posts = [post for post in self.posts[:count] for _ in range(n)]
+        gold = self.judged(prompts, drawn, posts)
+        proxy = np.array(self.score(self.reward, prompts, drawn)).reshape(count, n)
+        return proxy, None if gold is None else gold.reshape(count, n)
+
     def best_of_n_rows(self, sft: TrunkAndHead) -> list[dict]:
         """Points of best-of-n, n = 1, 2, 4, ... by the training reward, from one set of samples of the SFT policy."""
-        largest, count = self.params.evaluate.best_of_n, self.frontier_count
+        largest = self.params.evaluate.best_of_n
         if largest == 1:
             return []
-        drawn = self.sample(
-            sft,
-            self.params.ppo.temperature,
-            count,
-            samples_per_prompt=largest,
-            first_episode=FIRST_BEST_OF_N_EPISODE,
-        )
-        prompts = [prompt for prompt in self.prompts[:count] for _ in range(largest)]
-        posts = [post for post in self.posts[:count] for _ in range(largest)]
-        proxy = np.array(self.score(self.reward, prompts, drawn)).reshape(count, largest)
-        gold = self.judged(prompts, drawn, posts)
+        proxy, gold = self.best_of_n_scores(sft, self.params.ppo.temperature, self.frontier_count)
         sizes = [2**power for power in range(largest.bit_length()) if 2**power < largest] + [largest]
         return [
             tables.frontier_row(
@@ -166,7 +172,7 @@ class Evaluator:
                 n,
                 best_of_n_kl(n),
                 self.bootstrap.mean(best_of_n(proxy, proxy, n)),
-                None if gold is None else self.bootstrap.mean(best_of_n(proxy, gold.reshape(count, largest), n)),
+                None if gold is None else self.bootstrap.mean(best_of_n(proxy, gold, n)),
             )
             for n in sizes
         ]
@@ -179,111 +185,3 @@ class Evaluator:
         kl = self.kl(policy_summaries, sft).mean() if episodes else 0.0
         judged = None if gold is None else self.bootstrap.mean(gold)
         return tables.frontier_row("ppo", episodes, kl, self.bootstrap.mean(proxy), judged)
-
-
-def evaluate(
-    posts: list[dict],
-    params: "Params",
-    sft: Path,
-    ppo: Path,
-    reward: Path,
-    snapshots: Path,
-    episodes: int,
-    votes: Votes | None = None,
-) -> Findings:
-    """Everything that the stage finds out.
-
-    Args:
-        posts: held-out rows of prompt and completion (and record, subreddit).
-        sft, ppo, reward: folders of the models.
-        snapshots: folder of policies kept during PPO's training, one a subfolder whose name ends in the number of
-            its episodes; may be missing.
-        episodes: that the policy in `ppo` learnt from.
-        votes: of people, on these policies' summaries or on others.
-
-    Raises:
-        UserError: a model is missing or does not fit, or a judge cannot be loaded.
-    """
-    device = choose_device(params.device)
-    tokenizer = load_tokenizer(sft)
-    reward_model, judge = load_reward(reward, params, device), load_judge(params, device)
-    evaluator = Evaluator(posts, params, tokenizer, reward_model, judge, device)
-    if isinstance(judge, PairwiseJudge):  # one that cannot be asked fails now, not after all sampling
-        judge.ask(evaluator.prompts[:1], evaluator.references[:1], evaluator.references[:1])
-    before, after = evaluator.load(sft), evaluator.load(ppo)
-    authors = written(tokenizer, evaluator.references)
-    summaries = {
-        decoding: {
-            "reference": authors,
-            "sft": evaluator.sample(before, temperature),
-            "ppo": evaluator.sample(after, temperature),
-        }
-        for decoding, temperature in (("sampled", params.ppo.temperature), ("greedy", 0.0))
-    }
-    known = {"reference": evaluator.measure(authors)}  # the same whatever the decoding
-    measures = {
-        decoding: known | {name: evaluator.measure(of[name]) for name in POLICIES} for decoding, of in summaries.items()
-    }
-    sampled = summaries["sampled"]
-    measured = Measured(
-        posts=posts,
-        post_tokens=np.array([len(ids) for ids in encode_all(tokenizer, evaluator.prompts)]),
-        summaries=summaries,
-        measures=measures,
-        log_ratios=evaluator.kl(sampled["ppo"], before),
-        verdicts=evaluator.compare(sampled),
-        people=match(votes or Votes(), evaluator.prompts, sampled),
-        frontier=evaluator.best_of_n_rows(before) + path_of_ppo(evaluator, before, sampled, snapshots, episodes),
-    )
-    judges = evaluator.judges
-    if by_people(params) and not (measured.people and measured.people.decide):
-        del judges["judge"]
-        said = "nobody has voted on each pair of these systems' summaries yet; `minirlhf label results` opens the page"
-        print(f"evaluate: {said}", file=sys.stderr)
-    return put_together(measured, judges, evaluator.bootstrap, params.seed, params.algorithm.upper())
-
-
-def by_people(params: "Params") -> bool:
-    """Whether the params name people as the judge."""
-    return params.evaluate.judge is not None and params.evaluate.judge.kind == "people"
-
-
-def load_reward(name: str | Path, params: "Params", device: str, **options) -> RewardFunction:
-    """A reward model of a folder or a hub name; the one that PPO was trained on knows its own format and scale."""
-    options |= {"device": device, "precision": params.precision, "desc": "evaluate: scoring"}
-    return RewardModel.load(name, batch_size=params.evaluate.batch_size, **options)
-
-
-def load_judge(params: "Params", device: str) -> RewardFunction | PairwiseJudge | None:
-    """The judge that the params name, if they do: one that scores, or one that compares."""
-    judge = params.evaluate.judge
-    if judge is None or judge.kind == "people":  # their votes are there already, or not yet
-        return None
-    if judge.kind == "function":
-        return load_function(judge.name)
-    if judge.kind == "pairwise_function":
-        return PairwiseJudge(checked(load_function(judge.name), judge.name))
-    if judge.kind == "endpoint":
-        return PairwiseJudge(Endpoint(judge.url, judge.name, judge.timeout), judge.max_posts)
-    return load_reward(judge.name, params, device, revision=judge.revision, format=judge.format)
-
-
-def path_of_ppo(
-    evaluator: Evaluator, sft: TrunkAndHead, sampled: dict[str, Summaries], snapshots: Path, episodes: int
-) -> list[dict]:
-    """Points from the SFT policy over PPO's snapshots, in order, to the policy delivered, after so many episodes."""
-    count = evaluator.frontier_count
-    rows = [evaluator.policy_row(0, sampled["sft"].first(count), sft)]
-    for point, folder in sorted(numbered_folders(snapshots).items()):
-        if point < episodes:
-            drawn = evaluator.sample(evaluator.load(folder), evaluator.params.ppo.temperature, count)
-            rows.append(evaluator.policy_row(point, drawn, sft))
-    return [*rows, evaluator.policy_row(episodes, sampled["ppo"].first(count), sft)]
-
-
-def numbered_folders(parent: Path) -> dict[int, Path]:
-    """The subfolders whose names end in a number, by that number; none where there is no such folder."""
-    if not parent.is_dir():
-        return {}
-    named = ((re.search(r"(\d+)$", folder.name), folder) for folder in parent.iterdir() if folder.is_dir())
-    return {int(match.group(1)): folder for match, folder in named if match}

@@ -1,4 +1,4 @@
-"""People as judges: what their votes on the sampled summaries say, and how near every other judge comes to them.
+"""People as judges: what their votes on the summaries say, and how near every other judge comes to them.
 
 A vote counts for the very texts that it was given on. Where the summaries have changed, people are asked again.
 """

@@ -8,6 +8,7 @@ import numpy as np
 from minirlhf.evaluation.measures import GOLD_PART, Measures
 from minirlhf.evaluation.pairwise import Verdicts, position_bias
 from minirlhf.evaluation.rouge import MEASURES as ROUGE
+from minirlhf.evaluation.temperatures import BestOfN
 from minirlhf.evaluation.winrate import win_rates
 from minirlhf.runtime.errors import printable
 from minirlhf.sampling.summaries import Summaries
@@ -22,12 +23,30 @@ HEADINGS = {
 
 
 def system_metrics(found: dict[str, Estimate]) -> dict:
-    """The plain numbers of one system in metrics/evaluate.json."""
+    """The plain numbers of one system in details/evaluate.json."""
     metrics = {name: rounded(found[name].value) for name in HEADLINE if name in found}
     parts = {name: estimate for name, estimate in found.items() if name.startswith(GOLD_PART)}
     if parts:
         metrics["gold_parts"] = {name.removeprefix(GOLD_PART): rounded(e.value) for name, e in parts.items()}
     return metrics
+
+
+def headline(metrics: dict, scoring: str) -> dict:
+    """What metrics/evaluate.json holds of all that was measured: what a run is first compared by.
+
+    `best`: each policy at its own best temperature, its mean score by `scoring` (gold, judge or reward), and the win
+    rate of the aligned one against SFT there, with its interval; then both scores at the training temperature, the KL.
+    """
+    best = {name: {key: metrics["best"][name][key] for key in ("temperature", scoring)} for name in ("sft", "ppo")}
+    scores = {name: {scoring: metrics[name][scoring]} for name in ("sft", "ppo")}
+    return {"best": {**best, "win_rate": metrics["win_rate"]["ppo_vs_sft"]}, **scores, "kl": metrics["kl"]}
+
+
+def best_of_n_metrics(found: BestOfN | None, scoring: str) -> dict | None:
+    """Best of n samples of SFT at its best temperature: n, temperature, posts, and the mean score with its interval."""
+    if found is None:
+        return None
+    return {"n": found.n, "temperature": found.temperature, "posts": found.posts, scoring: found.score.as_json()}
 
 
 def win_rate_metrics(
@@ -76,7 +95,7 @@ def summary_rows(
     gains: np.ndarray,
     chosen: list[tuple[int, str]],
 ) -> list[dict]:
-    """One row a post for results/summaries.jsonl.
+    """One row a post for details/summaries.jsonl.
 
     `post`, `shown` (sample, gain, loss or null), `gain` (PPO's score by the judge minus SFT's; of a judge that compares
     PPO's share of the verdict minus SFT's, null where there is none), then for each system `{summary, ended, length,
@@ -103,14 +122,14 @@ def summaries_page(rows: list[dict], scoring: str, score_name: str, judge_name: 
         judge_name: who decided which gains and losses are the largest.
         algorithm: the name for readers of what aligned the policy "ppo".
     """
-    names = {"reference": "author", "sft": "SFT", "ppo": algorithm}
+    names = {"reference": "author", "sft_best": "SFT", "ppo_best": algorithm}
     columns = [scoring] + [name for name in ("reward", "length") if name != scoring]
     titles = {"reward": "reward", "length": "tokens", scoring: score_name}
     lines = [
         f"# Summaries before and after {algorithm}",
         "",
         f"Of {len(rows)} held-out posts. Gains and losses are by this judge: {judge_name}. "
-        "Summaries were sampled at the training temperature. All of them: `summaries.jsonl`.",
+        "Each policy is at its own best temperature. All summaries: `summaries.jsonl`.",
     ]
     for kind, heading in HEADINGS.items():
         chosen = [row for row in rows if row["shown"] == kind]

@@ -6,9 +6,7 @@ seeds an interval is the mean -+ t(n - 1) s / sqrt(n): exact for normal results,
 
 from typing import Any
 
-from minirlhf.statistics.intervals import mean_interval
-
-# A row of plots/seeds.csv. A score is the mean score by the judge that decides: gold, evaluate.judge, or the reward.
+# A row of metrics/seeds.csv. A score is the mean score by the judge that decides: gold, evaluate.judge, or the reward.
 COLUMNS = (
     *("seed", "sft_score", "ppo_score", "gain", "sft_reward", "ppo_reward", "kl", "ppo_vs_sft", "ppo_vs_reference"),
     *("sft_rougeL", "ppo_rougeL", "sft_length", "ppo_length"),
@@ -16,7 +14,7 @@ COLUMNS = (
 
 
 def seed_row(seed: int, metrics: dict[str, Any]) -> dict[str, Any]:
-    """The row of one training seed from its metrics/evaluate.json."""
+    """The row of one training seed from its details/evaluate.json."""
     judging = next(name for name in ("gold", "judge", "reward") if name in metrics["ppo"])
     row: dict[str, Any] = {"seed": seed, "kl": metrics["kl"]}
     for system in ("sft", "ppo"):
@@ -31,9 +29,3 @@ def is_among(metrics: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
     """Whether a run with these metrics is one of the rows, whatever its seed."""
     mine = seed_row(0, metrics)
     return any(all(mine[name] == row[name] for name in COLUMNS[1:]) for row in rows)
-
-
-def aggregate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Every column's mean and interval over the rows, and their number: metrics/seeds.json."""
-    means = {name: mean_interval([row[name] for row in rows]) for name in COLUMNS[1:]} if rows else {}
-    return {"seeds": {"count": len(rows), **means}}

@@ -7,6 +7,7 @@ import numpy as np
 
 from minirlhf.evaluation.measures import FACT, GOLD_PART, Measures
 from minirlhf.evaluation.rouge import MEASURES as ROUGE
+from minirlhf.evaluation.temperatures import Choice, choose
 from minirlhf.evaluation.winrate import win_rates
 from minirlhf.statistics.bootstrap import Bootstrap, Estimate, rounded
 
@@ -50,17 +51,17 @@ def estimates(systems: dict[str, dict[str, Estimate]], names: Sequence[str]) -> 
 
 def measure_rows(
     sampled: dict[str, dict[str, Estimate]],
-    greedy: dict[str, dict[str, Estimate]],
+    others: dict[str, dict[str, dict[str, Estimate]]],
     gained: dict[str, Estimate],
     varieties: dict[str, dict[str, float]],
 ) -> list[dict]:
     """Every mean with its interval: rows `decoding, system, measure, value, low, high`.
 
     The system `ppo - sft` is the paired difference of the two. What describes a set of summaries as a whole
-    (`varieties`) has no interval.
+    (`varieties`) has no interval. `others`: of other decodings.
     """
     rows = []
-    for decoding, systems in (("sampled", {**sampled, "ppo - sft": gained}), ("greedy", greedy)):
+    for decoding, systems in (("sampled", {**sampled, "ppo - sft": gained}), *others.items()):
         for row in estimates(systems, list(gained)):
             if not row["measure"].startswith(FACT):
                 rows.append({"decoding": decoding, **row})
@@ -135,6 +136,16 @@ def slice_rows(
         {"slice": kind, "group": name, "posts": int(chosen.sum()), **bootstrap.mean(wins[chosen]).as_json()}
         for kind, name, chosen in slices
         if chosen.sum() >= SMALLEST_SLICE
+    ]
+
+
+def temperature_rows(choice: Choice, bootstrap: Bootstrap) -> list[dict]:
+    """Mean scores on the validation posts: rows `system, temperature, value, low, high, posts, chosen` (1 or 0)."""
+    return [
+        {"system": system, "temperature": temperature, **bootstrap.mean(values).as_json(), "posts": len(values)}
+        | {"chosen": int(temperature == choose(scores))}
+        for system, scores in choice.scores.items()
+        for temperature, values in scores.items()
     ]
 
 

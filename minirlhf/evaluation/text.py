@@ -1,16 +1,22 @@
 """What a summary is like as text: how much is copied, how much is repeated, how varied a system's summaries
 are.
 
-Words are runs of letters, digits and apostrophes, in lower case. None of this asks whether a summary is good:
+Words are runs of letters, digits and apostrophes, in lower case; each character is one in scripts that put no spaces
+between words. None of this asks whether a summary is good:
 it shows what a policy changed in order to be rewarded.
 """
 
-import re
+import unicodedata
 from collections import defaultdict
 
 import numpy as np
+import regex
 
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Tibetan}\p{Myanmar}\p{Khmer}]"
+# In patterns of `regex` (V1): a character that is a word, and a run of letters, digits and the marks on them.
+ONE = rf"[{_UNSPACED}&&[\p{{L}}\p{{N}}\p{{M}}]]"
+RUN = rf"[[\p{{L}}\p{{N}}]--{_UNSPACED}][[\p{{L}}\p{{N}}\p{{M}}]--{_UNSPACED}]*"
+_WORD = regex.compile(rf"{ONE}|{RUN}(?:['’]{RUN})*", regex.V1)
 
 
 def words(text: str) -> list[str]:
@@ -19,7 +25,7 @@ def words(text: str) -> list[str]:
     >>> words("My brother's TV broke.")
     ['my', "brother's", 'tv', 'broke']
     """
-    return _WORD.findall(text.lower())
+    return _WORD.findall(unicodedata.normalize("NFC", text).lower())
 
 
 def extractive_fragments(post: list[str], summary: list[str]) -> list[int]:

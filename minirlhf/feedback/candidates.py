@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from minirlhf.runtime.progress import Progress
 from minirlhf.sampling.generate import episode_seeds, generate
-from minirlhf.text.prompts import decode, encode
+from minirlhf.text.prompts import decode_response, encode_prompts
 from minirlhf.world.annotators import compare_all
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def sample_candidates(policy, tokenizer, posts: list[dict], params: "Params", fi
     with Progress(len(posts) * count, unit="summaries", desc="candidates") as progress:
         sampled = generate(
             policy,
-            [encode(tokenizer, post["prompt"]) for post in posts],
+            encode_prompts(tokenizer, [post["prompt"] for post in posts]),
             max_new_tokens=params.data.max_response_tokens,
             temperature=params.collect.temperature,
             seeds=episode_seeds(params.seed, first_episode, len(posts) * count),
@@ -38,7 +38,7 @@ def sample_candidates(policy, tokenizer, posts: list[dict], params: "Params", fi
             pad_token_id=tokenizer.pad_token_id,
             progress=progress.update,
         )
-    texts = [decode(tokenizer, ids) for ids in sampled.token_ids()]
+    texts = [decode_response(tokenizer, ids) for ids in sampled.token_ids()]
     candidates = list(zip(texts, sampled.ended.tolist(), strict=True))
     rows = []
     for index, post in enumerate(posts):

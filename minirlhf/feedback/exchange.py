@@ -3,8 +3,8 @@
 Imported, a file's rows being told by their keys:
 
 - a packet's file of votes, as this project writes them;
-- TRL's prompt, chosen, rejected;
-- the comparisons of openai/summarize_from_feedback (Stiennon et al. 2020): info, summaries, choice, worker, confidence;
+- comparisons as `data.comparisons` takes them: TRL's prompt, chosen, rejected; of openai/summarize_from_feedback
+  (Stiennon et al. 2020) with worker and confidence;
 - Label Studio's JSON: tasks with annotations of the Pairwise tag, or of Choices;
 - Argilla's records (`to_list`, flattened or not): a label or a ranking of two fields.
 
@@ -20,12 +20,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from minirlhf.data.shapes import COMPARISONS, to_shape
 from minirlhf.feedback.votes import Pair, Summary, Undo, Vote, Votes, digest
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import is_unicode, read_json, read_jsonl
-from minirlhf.text.prompts import Post, build_completion, build_prompt, parse_prompt
+from minirlhf.text.chat import ChatPrompt, spoken
+from minirlhf.text.prompts import Post, build_completion, parse_prompt
 
-Given = tuple[str, str, str, str, str, int | None]  # prompt, first, second, choice, voter, confidence
 FIRST, SECOND = ("1", "a", "left", "first"), ("2", "b", "right", "second")
 TIES = ("tie", "equal", "same", "both", "draw")
 PROMPTS = ("prompt", "post", "question", "instruction", "text", "context")
@@ -66,19 +67,14 @@ def _packet(row: dict) -> Iterator[tuple[None, Vote | Undo]]:
         raise _Refused("mistyped_field") from None
 
 
-def _trl(row: dict) -> Iterator[tuple[Pair, Vote]]:
-    texts = [_last_turn(row[name]) for name in ("prompt", "chosen", "rejected")]
-    yield _vote(*texts, "left", str(row.get("worker", "imported")), None)
-
-
-def _openai(row: dict) -> Iterator[tuple[Pair, Vote]]:
-    info, choice = row["info"], row["choice"]
-    if not all(isinstance(info.get(key), str) for key in ("subreddit", "title", "post")):
-        raise _Refused("not_a_post")
-    first, second = (summary["text"] for summary in row["summaries"])
-    prompt = build_prompt(Post(info["subreddit"].removeprefix("r/"), info["title"], info["post"]))
+def _comparison(row: dict) -> Iterator[tuple[Pair, Vote]]:
+    """A comparison in any shape that `data.comparisons` takes; the first summary is the chosen one."""
+    shaped = to_shape(row, COMPARISONS)
+    if isinstance(shaped, str):
+        raise _Refused(shaped)
+    prompt = shaped["prompt"] if isinstance(shaped["prompt"], str) else spoken(ChatPrompt("", shaped["prompt"]))
     confidence = (row.get("extra") or {}).get("confidence")
-    yield _vote(prompt, first, second, ("left", "right")[choice], str(row.get("worker") or "imported"), confidence)
+    yield _vote(prompt, shaped["chosen"], shaped["rejected"], "left", str(row.get("worker") or "imported"), confidence)
 
 
 def _label_studio(row: dict) -> Iterator[tuple[Pair, Vote]]:
@@ -112,9 +108,8 @@ def _argilla(row: dict) -> Iterator[tuple[Pair, Vote]]:
 
 FORMATS: tuple[tuple[Callable[[dict], bool], Callable[[dict], Iterator]], ...] = (
     (lambda row: "shown" in row or "undo" in row, _packet),
-    (lambda row: "info" in row and "summaries" in row, _openai),
     (lambda row: "annotations" in row and "data" in row, _label_studio),
-    (lambda row: "chosen" in row and "rejected" in row, _trl),
+    (lambda row: "choice" in row or "chosen" in row, _comparison),
     (lambda row: "responses" in row or any(key.endswith(".responses") for key in row), _argilla),
 )
 
@@ -139,11 +134,6 @@ def split_of(prompt: str) -> str:
     """The split of an imported post, by a hash of it."""
     place = int(digest(prompt)[:8], 16) % 10
     return {8: "validation", 9: "test"}.get(place, "train")
-
-
-def _last_turn(value: Any) -> str:
-    """A text, or what the last message of a conversation says."""
-    return value if isinstance(value, str) else value[-1]["content"]
 
 
 def _fields(fields: dict[str, Any]) -> tuple[str, tuple[str, str]]:

@@ -32,6 +32,8 @@ REPEAT_AFTER = 5  # pairs between the two times, at least
 Names = tuple[str, str]  # of two systems
 SYSTEMS: tuple[Names, ...] = (("ppo", "sft"), ("ppo", "reference"), ("sft", "reference"))
 
+COLUMNS = {"ppo": "ppo_best", "sft": "sft_best", "reference": "reference"}  # in summaries.jsonl
+
 
 class Ask(NamedTuple):
     """A pair to show, and how."""
@@ -55,11 +57,16 @@ def candidate_pairs(file: Path) -> list[Pair]:
 
 
 def result_pairs(file: Path) -> list[Pair]:
-    """The aligned policy, SFT and the author against each other, of results/summaries.jsonl; equal ones tie unasked."""
+    """The aligned policy, SFT and the author against each other, each at its best temperature; equal ones tie unasked.
+
+    Args:
+        file: summaries.jsonl of the evaluate stage.
+    """
     pairs = []
     for row in read_jsonl(file, ("post",)):
+        found = {name: row[key] for name, key in COLUMNS.items()}
         for names in SYSTEMS:
-            one, other = ((name, row[name]["summary"], row[name]["ended"]) for name in names)
+            one, other = ((name, found[name]["summary"], found[name]["ended"]) for name in names)
             if one[1] != other[1]:
                 pairs.append(pair_of(row["post"], one, other))
     return pairs

@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING
 from minirlhf.hub.locate import HUB_NAME
 from minirlhf.hub.repository import download, resolve_commit
 from minirlhf.runtime.errors import UserError, first_line
-from minirlhf.runtime.files import read_json
+from minirlhf.runtime.files import read_json, read_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 Place = str | Path
+ADAPTER = "adapter_config.json"  # of peft; transformers puts its adapter over whatever weights it finds, without a word
+WEIGHTS = "*.safetensors"
 TOKENIZER = ("*.json", "*.txt", "*.model", "*.jinja")  # files of a tokenizer, and a model's config
+
+
+# What reads a *.model file where there is no tokenizer.json: package -> the module of it.
+SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}
 
 
 def find_model(place: Place, revision: str | None, patterns: tuple[str, ...]) -> Path:
@@ -37,7 +43,7 @@ def find_model(place: Place, revision: str | None, patterns: tuple[str, ...]) ->
 
 
 def check_files(folder: Path) -> None:
-    """Raise UserError for a model's folder with a file that is damaged, or that asks for code; it is named.
+    """Raise UserError for a model's folder with a file that is damaged, of an adapter, or asks for code; it is named.
 
     A bit that flipped within the weights does not show here: `load_policy` sees what it turns to NaN or infinity.
     """
@@ -47,6 +53,7 @@ def check_files(folder: Path) -> None:
         content = read_json(file)
         if isinstance(content, dict) and content.get("auto_map"):
             raise UserError(f"{file}: auto_map asks for code that came with the model, and none is run")
+    _check_for_adapter(folder)
     for file in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(file, "pt") as weights:
@@ -55,6 +62,22 @@ def check_files(folder: Path) -> None:
             raise UserError(f"{file}: cannot be read ({first_line(error)})") from error
         if not names:
             raise UserError(f"{file}: there are no weights in it")
+
+
+def _check_for_adapter(folder: Path) -> None:
+    """Raise UserError for a folder that holds an adapter: alone it is no model, and beside weights a second meaning."""
+    if not (folder / ADAPTER).exists():
+        return
+    if (folder / "config.json").exists():
+        raise UserError(
+            f"{folder / ADAPTER}: an adapter beside the model's weights: take adapter_* away if the weights have it "
+            f"merged already, or else merge it (peft's merge_and_unload)"
+        )
+    base = read_object(folder / ADAPTER).get("base_model_name_or_path")
+    raise UserError(
+        f"{folder}: it holds an adapter alone, of {base}: merge it into that model (peft's merge_and_unload), and name "
+        f"the folder of the merged weights"
+    )
 
 
 def load_config(name: Place, revision: str | None = None, overrides: dict | None = None) -> "PreTrainedConfig":
@@ -81,15 +104,32 @@ def read_tokenizer(name: Place, revision: str | None = None) -> "PreTrainedToken
     """The tokenizer of a folder or a hub name, as it is.
 
     Raises:
-        UserError: there is no tokenizer.
+        UserError: there is no tokenizer, or not the package that its format asks for.
     """
     from transformers import AutoTokenizer
 
     folder = find_model(name, revision, TOKENIZER)
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
+        missing = [package for package, module in SENTENCEPIECE.items() if not _is_installed(module)]
+        pieces = sorted(file.name for file in folder.glob("*.model"))
+        if missing and pieces and not (folder / "tokenizer.json").exists():
+            why = f"{pieces[0]} needs a package: pip install {' '.join(missing)}"
+            raise UserError(f"{name}: cannot load the tokenizer: {why}") from error
         raise UserError(f"{name}: cannot load the tokenizer ({first_line(error)})") from error
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # made from nothing, without a word
+        raise UserError(f"{name}: the tokenizer has no vocabulary: its file (as tokenizer.json) is missing")
+    return tokenizer
+
+
+def _is_installed(module: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package above it
+        return False
 
 
 def load_tokenizer(name: Place, revision: str | None = None) -> "PreTrainedTokenizerBase":

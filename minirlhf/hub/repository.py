@@ -58,6 +58,31 @@ def download(name: str, commit: str, kind: Kind, patterns: tuple[str, ...]) -> P
     return folder
 
 
+def upload(name: str, files: dict[str, Path | bytes], public: bool) -> str:
+    """Send files to a model's repository on the hub as one commit, so that half of them is never there; its address.
+
+    A repository that is not there is made: private, or public. One that is public gets nothing unless `public` says
+    so. The token is that of `HF_TOKEN` or of `hf auth login`.
+
+    Raises:
+        UserError: no right to write there, a public repository, or an upload that was cut.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi()
+    try:
+        repository = api.create_repo(name, private=not public, exist_ok=True)
+        if not (public or api.model_info(repository.repo_id).private):
+            raise UserError(f"{name}: a public repository: add --public to send it there")
+        added = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=content) for path, content in files.items()]
+        api.create_commit(repository.repo_id, added, commit_message="Add the model and its card")
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{name}: {_explain_upload(error)}") from error
+    return repository.url
+
+
 def _check(path: Path, what: str) -> None:
     """Raise UserError, and remove the file, if a file of the cache has not the content that its hash says.
 
@@ -81,6 +106,15 @@ def _check(path: Path, what: str) -> None:
     except OSError as error:
         raise UserError(f"{what} in the cache cannot be read: {error.strerror or error}") from error
     raise UserError(f"{what} has not the content that the hub gives ({digest.name} differs); it was removed: run again")
+
+
+def _explain_upload(error: Exception) -> str:
+    """`_explain` of an upload."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403, 404):
+        return "the hub takes nothing there from you: set HF_TOKEN to a token that may write to it"
+    return f"not sent, and nothing of it is there: run the same command again ({first_line(error.__cause__ or error)})"
 
 
 def _explain(error: Exception, revision: str | None, kind: Kind) -> str:

@@ -8,7 +8,7 @@ from minirlhf.runtime.errors import UserError
 
 SOURCES = {
     "candidates": (Path("data/collected/candidates.jsonl"), candidate_pairs, "collect"),
-    "results": (Path("results/summaries.jsonl"), result_pairs, "evaluate"),
+    "results": (Path("details/summaries.jsonl"), result_pairs, "evaluate"),
 }
 
 

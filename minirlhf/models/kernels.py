@@ -1,7 +1,8 @@
 """Faster kernels for the same functions, put into a model in place. They matter on a CPU.
 
-- Linear layers in fp32 by oneDNN. PyTorch multiplies fp32 matrices with MKL, which leaves half of the speed of an AMD
-  processor with AVX-512 unused; `python benchmarks/linear.py` compares the two.
+- Linear layers in fp32 by oneDNN, where that is faster than MKL, which PyTorch takes: always on an AMD processor, half
+  of which MKL leaves unused; on others for a few rows times a vocabulary, as in decoding.
+  `python benchmarks/linear.py` compares the two; docs/speed.md has its tables.
 - GPT-2's `gelu_new` by PyTorch's fused kernel, which also keeps one tensor for the backward pass in place of six.
 
 Weights, their names and the config stay what they are, so what is saved is unchanged.
@@ -12,6 +13,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
+
+from minirlhf.runtime.arithmetic import product_library
+
+# By the processor, and fixed at import, as PyTorch's own choices are.
+PRODUCTS = product_library()
+# A product that is oneDNN's on any processor: at most so many rows, at least so many outputs, forward alone.
+FEW_ROWS, VOCABULARY = 32, 8192
 
 # What torch.compile puts in the place of a linear layer on a CPU. Absent from builds without oneDNN.
 _ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
@@ -29,11 +37,20 @@ def use_fast_kernels(model: nn.Module) -> None:
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`inputs` [..., in] times `weight` [out, in] transposed, plus `bias` [out]: `nn.functional.linear`."""
-    plain = torch.is_autocast_enabled(inputs.device.type) or inputs.numel() == 0 or _ONEDNN_LINEAR is None
-    if plain or inputs.device.type != "cpu" or not inputs.dtype == weight.dtype == torch.float32:
+    if not _is_onednns(inputs, weight):
         return nn.functional.linear(inputs, weight, bias)
     product = _OneDNNLinear.apply(inputs.reshape(-1, inputs.shape[-1]), weight, bias)
     return product.view(*inputs.shape[:-1], weight.shape[0])
+
+
+def _is_onednns(inputs: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN is to make a product: the rule of this processor."""
+    if _ONEDNN_LINEAR is None or inputs.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    if inputs.numel() == 0 or not inputs.dtype == weight.dtype == torch.float32:
+        return False
+    few = inputs.numel() // inputs.shape[-1] <= FEW_ROWS and weight.shape[0] >= VOCABULARY and weight.is_contiguous()
+    return PRODUCTS == "onednn" or (few and not torch.is_grad_enabled())
 
 
 class _OneDNNLinear(torch.autograd.Function):

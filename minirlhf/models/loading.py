@@ -7,14 +7,13 @@ checked first (`minirlhf.hub`).
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minirlhf.hub.configs import TOKENIZER, Place, find_model, load_config
+from minirlhf.hub.configs import TOKENIZER, WEIGHTS, Place, find_model, load_config
+from minirlhf.models.checks import check_embeddings
 from minirlhf.runtime.errors import UserError, first_line
 from minirlhf.runtime.files import replace_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-WEIGHTS = "*.safetensors"
 
 
 def load_policy(name: Place, revision: str | None = None) -> "PreTrainedModel":
@@ -98,10 +97,8 @@ def _load(auto_class, name: Place, revision: str | None, new_head: bool = False,
 
 
 def check_vocabulary(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", name: Place) -> None:
-    """Raise UserError unless the model has an embedding for every token: it may have more, as many do."""
-    embeddings, tokens = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values()) + 1
-    if tokens > embeddings:
-        raise UserError(f"{name}: {embeddings} embeddings are too few for the tokenizer's {tokens} tokens")
+    """`check_embeddings` of a model that is there."""
+    check_embeddings(model.get_input_embeddings().num_embeddings, tokenizer, name)
 
 
 def random_policy(name: Place, revision: str | None, overrides: dict, seed: int) -> "PreTrainedModel":

@@ -8,6 +8,7 @@ Shapes: b sequences of a micro-batch, T = P + R - 1 (the last token predicts not
 size, V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from minirlhf.models.trunk import TrunkAndHead, at_least_float32
+from minirlhf.runtime.memory import BatchSize
 
 # Logits alive at once: beyond this (256 MiB in fp32) they are made in pieces, and again in the backward pass.
 LOGITS_AT_ONCE = 2**26
@@ -85,3 +87,33 @@ def longest_first(lengths: list[int]) -> list[int]:
     [1, 2, 0, 3]
     """
     return sorted(range(len(lengths)), key=lambda index: -lengths[index])
+
+
+@torch.no_grad()
+def response_logprobs(
+    parts: TrunkAndHead,
+    prompt_ids: Sequence[list[int]],
+    response_ids: Sequence[list[int]],
+    temperature: float,
+    size: BatchSize,
+) -> list[Tensor]:
+    """Of each of B responses the log-probabilities of its tokens, nats in float64, under softmax(logits / temperature).
+
+    Args:
+        size: most sequences in one pass; it halves where memory runs out.
+    """
+    was_training = parts.model.training
+    parts.model.eval()
+    found: list[Tensor] = [torch.zeros(0)] * len(prompt_ids)
+    lengths = [len(prompt) + len(response) for prompt, response in zip(prompt_ids, response_ids, strict=True)]
+
+    def add(group: Sequence[int]) -> None:
+        responses = [response_ids[row] for row in group]
+        batch = Sequences.pack([prompt_ids[row] for row in group], responses, parts.device)
+        logprobs = token_logprobs(parts, select_states(parts.trunk, batch), batch.targets, temperature)
+        for row, each in zip(group, logprobs.double().cpu().split([len(ids) for ids in responses]), strict=True):
+            found[row] = each
+
+    size.each(longest_first(lengths), add)
+    parts.model.train(was_training)
+    return found

@@ -1,24 +1,22 @@
 """Make the networks of a run from what the user gave: models, folders or hub names."""
 
 import copy
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from minirlhf.hub.configs import load_config, read_tokenizer
+from minirlhf.models.adapters import add_adapters, plain
 from minirlhf.models.kernels import use_fast_kernels
 from minirlhf.models.loading import check_vocabulary, load_policy, load_reward_model
-from minirlhf.models.trunk import TrunkAndHead
+from minirlhf.models.trunk import TrunkAndHead, checkpointed_layers, width
 from minirlhf.ppo.model import Models, ValueHead
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_json
 from minirlhf.runtime.memory import BatchSize
-from minirlhf.settings.ppo import LoRAConfig, PPOConfig
+from minirlhf.settings.ppo import PPOConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,32 +39,35 @@ def build_models(
 ) -> Models:
     """The networks of a run, on the device, with dropout off.
 
-    The reference is a frozen copy of the policy as given, or, with LoRA, the policy without its adapters. A policy
-    that already carries an adapter has it merged into its weights first, so the reference keeps it (TRL #4723).
+    The reference is a frozen copy of the policy as given, or, with LoRA, the policy without its adapters. A model
+    that already carries an adapter has it merged into its weights first, so the reference keeps it (TRL #4723); one
+    in half precision is put into fp32.
 
-    Raises UserError: no such model, or a critic of another vocabulary.
+    Raises UserError: no such model, a critic of another vocabulary, or what `models.adapters` refuses.
     """
     if config.critic == "shared" and critic_init is not None:
         raise UserError("critic_init: only a separate critic has a network to initialise (set critic: separate)")
-    policy = load_policy(policy) if isinstance(policy, (str, Path)) else policy
-    if hasattr(policy, "merge_and_unload"):
-        policy = policy.merge_and_unload()
+    given = policy
+    policy = load_policy(policy) if isinstance(policy, (str, Path)) else plain(policy, "policy")
     policy = policy.to(device).requires_grad_(True).eval()
     check_vocabulary(policy, tokenizer, policy.name_or_path or "policy")
     if reference is not None:
-        reference = load_policy(reference) if isinstance(reference, (str, Path)) else reference
-        reference = copy.deepcopy(reference) if reference is policy else reference
+        if reference is given:  # its adapters are the policy's weights by now
+            reference = copy.deepcopy(policy)
+        else:
+            reference = load_policy(reference) if isinstance(reference, (str, Path)) else _copy(reference, "reference")
     elif config.lora is None:
         reference = copy.deepcopy(policy)
     critic_trunk, value_head = _build_critic(config, policy, tokenizer, critic_init)
     adapter = None
     if config.lora is not None:
         adapter = add_adapters(policy, config.lora, seed)
-        critic_trunk = add_adapters(critic_trunk, config.lora, seed) if critic_trunk is not None else None
+        if critic_trunk is not None:
+            critic_trunk = add_adapters(critic_trunk, config.lora, seed, whole=False)
     for model in (policy, reference, critic_trunk):
         if model is not None:
             use_fast_kernels(model)
-            model.to(device).eval()
+            _place(model, device)
     if reference is not None:
         reference.requires_grad_(False)
     parts = TrunkAndHead(policy)
@@ -85,33 +86,21 @@ def build_models(
     )
 
 
-def checkpointed_layers(models: Sequence[nn.Module]) -> list[nn.Module]:
-    """The layers that can compute their activations again in the backward pass."""
-    modules = [module for model in models for module in model.modules()]
-    layers = [module for module in modules if isinstance(module, GradientCheckpointingLayer)]
-    if not layers:
-        raise UserError(f"ppo.gradient_checkpointing: {type(models[0]).__name__} cannot; set it to false")
-    return layers
+def _place(model: nn.Module, device: torch.device) -> None:
+    model.to(device).eval()
 
 
-def add_adapters(model: nn.Module, lora: LoRAConfig, seed: int) -> nn.Module:
-    """Inject LoRA adapters into a model, in place, and freeze the rest; the peft model around it."""
-    import peft
-
-    options = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=lora.target_modules, lora_dropout=0.0)
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # peft sets what it warns about (fan_in_fan_out for GPT-2) right itself
-        torch.manual_seed(seed)
-        return peft.get_peft_model(model, options)
-
-
-def _build_critic(config, policy, tokenizer, critic_init) -> tuple[nn.Module | None, ValueHead]:
+def _build_critic(
+    config: PPOConfig,
+    policy: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    critic_init: "ModelOrName | None",
+) -> tuple[nn.Module | None, ValueHead]:
     """The separate critic's trunk, if any, and the value head."""
-    hidden_size = policy.config.get_text_config().hidden_size
     if config.critic == "shared":
-        return None, ValueHead(hidden_size)
+        return None, ValueHead(width(policy.base_model))
     if critic_init is None:
-        return copy.deepcopy(policy.base_model), ValueHead(hidden_size)
+        return copy.deepcopy(policy.base_model), ValueHead(width(policy.base_model))
     mean, scale = 0.0, 1.0
     if isinstance(critic_init, (str, Path)):
         _check_same_tokenizer(str(critic_init), tokenizer)
@@ -121,9 +110,9 @@ def _build_critic(config, policy, tokenizer, critic_init) -> tuple[nn.Module | N
             mean, scale = settings.get("mean", 0.0), settings.get("scale", 1.0)
         critic_init = _load_critic(str(critic_init))
     else:
-        critic_init = copy.deepcopy(critic_init)
+        critic_init = _copy(critic_init, "critic_init")
     trunk = critic_init.base_model.requires_grad_(True)
-    head = ValueHead(trunk.config.hidden_size)
+    head = ValueHead(width(trunk))
     score = getattr(critic_init, "score", None)
     if isinstance(score, nn.Linear) and score.out_features == 1:
         # A reward model's head gives (score - mean) / scale, which is what the value of a last state should be.
@@ -131,6 +120,11 @@ def _build_critic(config, policy, tokenizer, critic_init) -> tuple[nn.Module | N
             head.weight.copy_(score.weight / scale)
             head.bias.fill_(-mean / scale)
     return trunk, head
+
+
+def _copy(model: "PreTrainedModel", what: str) -> "PreTrainedModel":
+    """A model of the user's own, as `plain` makes it; theirs stays what it is."""
+    return plain(copy.deepcopy(model), what)
 
 
 def _load_critic(name: str) -> "PreTrainedModel":

@@ -40,7 +40,7 @@ def save_policy(folder: str | Path, models: Models, tokenizer: "PreTrainedTokeni
             models.policy.model.save_pretrained(new)
         else:
             copy.deepcopy(models.adapter).merge_and_unload().save_pretrained(new)
-            models.adapter.save_pretrained(new / "adapter")
+            models.adapter.save_pretrained(str(new / "adapter"))
         tokenizer.save_pretrained(new)
 
 
@@ -86,10 +86,11 @@ def load_resume_point(
 def _random_states() -> dict[str, Any]:
     """The global random states, as JSON. The trainer draws from none of them; a user's reward function may."""
     version, words, gauss = random.getstate()
-    name, keys, *rest = np.random.get_state()
+    drawn = np.random.get_state(legacy=False)
+    keys, position = drawn["state"]["key"].tolist(), drawn["state"]["pos"]
     return {
         "python": [version, list(words), gauss],
-        "numpy": [name, keys.tolist(), *rest],
+        "numpy": [drawn["bit_generator"], keys, position, drawn["has_gauss"], drawn["gauss"]],
         "torch": torch.get_rng_state().tolist(),
     }
 

@@ -12,14 +12,19 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from minirlhf.models.logprobs import Sequences, select_states, token_logprobs
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.runtime.memory import BatchSize
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 class ValueHead(nn.Linear):
@@ -30,9 +35,9 @@ class ValueHead(nn.Linear):
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        with torch.autocast(hidden.device.type, enabled=False):
-            return super().forward(hidden.to(self.weight.dtype)).squeeze(-1)
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.to(self.weight.dtype)).squeeze(-1)
 
 
 @dataclass
@@ -43,12 +48,14 @@ class Models:
     value_head: ValueHead
     critic_trunk: nn.Module | None
     reference: TrunkAndHead
-    adapter: nn.Module | None  # the policy as a peft model, with LoRA
+    adapter: "PeftModel | None"  # the policy as a peft model, with LoRA
     reference_is_base: bool  # the reference is the policy with its adapters switched off
     precision: str  # fp32 | bf16
     micro_batch: BatchSize  # most episodes in one pass
     rollout_batch: BatchSize  # most responses sampled at once
-    checkpointed: list[nn.Module]  # layers that compute their activations again in the backward pass; may be none
+    checkpointed: list[
+        GradientCheckpointingLayer
+    ]  # layers that compute their activations again in the backward pass; may be none
 
     def autocast(self) -> AbstractContextManager:
         """The arithmetic that `precision` asks for."""
@@ -79,27 +86,30 @@ class Models:
             return token_logprobs(self.policy, hidden, batch.targets, temperature)
 
     def values(self, batch: Sequences) -> Tensor:
-        """Values [N] by the separate critic."""
+        """Values [N] by the separate critic, where there is one."""
+        assert self.critic_trunk is not None
         with self.autocast():
             return self.value_head(select_states(self.critic_trunk, batch))
 
     @torch.no_grad()
     def reference_logprobs(self, batch: Sequences, temperature: float) -> Tensor:
         """Log-probabilities [N] of the response tokens under the reference."""
-        disabled = self.adapter.disable_adapter() if self.reference_is_base else nullcontext()
+        base = self.adapter if self.reference_is_base else None
+        disabled = nullcontext() if base is None else base.disable_adapter()
         with disabled, self.autocast():
             hidden = select_states(self.reference.trunk, batch)
             return token_logprobs(self.reference, hidden, batch.targets, temperature)
 
 
 @contextmanager
-def recomputing(layers: list[nn.Module]) -> Iterator[None]:
+def recomputing(layers: list[GradientCheckpointingLayer]) -> Iterator[None]:
     """Of these layers keep only the inputs for the backward pass.
 
     transformers' layers checkpoint themselves in training mode. Each of them alone is put into that mode, not what it
     is made of, so dropout stays off.
     """
     for layer in layers:
+        # pyrefly: ignore[bad-argument-type]  # as transformers sets it; a Module may hold more than modules
         layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
         layer.gradient_checkpointing = layer.training = True
     try:

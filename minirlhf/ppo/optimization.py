@@ -124,7 +124,7 @@ def minibatch_gradient(
     models: Models,
     trajectory: Trajectory,
     targets: Targets,
-    chosen: list[int],
+    chosen: Sequence[int],
     config: PPOConfig,
     processes: Processes,
     networks: Sequence[str] = NETWORKS,
@@ -180,24 +180,23 @@ def _add_gradient(
         )
         kept = mask[rows]
 
-        def tokens_of(padded: Tensor, rows=rows, kept=kept) -> Tensor:
+        def tokens_of(padded: Tensor, rows: list[int] = rows, kept: Tensor = kept) -> Tensor:
             return padded[rows][kept]
 
-        shared = models.critic_trunk is None
-        logprobs, values = models.forward(batch, config.temperature) if shared else (None, None)
+        both = models.forward(batch, config.temperature) if models.critic_trunk is None else None
         loss, seen = 0.0, {}
         if "policy" in networks:
-            logprobs = logprobs if shared else models.logprobs(batch, config.temperature)
+            logprobs = models.logprobs(batch, config.temperature) if both is None else both[0]
             data = tokens_of(trajectory.logprobs), tokens_of(targets.advantages), config.clip_range
             policy_loss = policy_losses(logprobs, *data).sum()
             seen |= policy_statistics(logprobs, *data) | {"policy_loss": policy_loss.detach()}
             loss = policy_loss / tokens
             error = torch.maximum(error, ((logprobs.detach() - data[0]).exp() - 1).abs().max().to(error.dtype))
-            if not shared:  # the activations of one network at a time
+            if both is None:  # the activations of one network at a time
                 loss.backward()
                 loss = 0.0
         if "critic" in networks:
-            values = values if shared else models.values(batch)
+            values = models.values(batch) if both is None else both[1]
             data = tokens_of(trajectory.values), tokens_of(targets.returns), config.value_clip_range
             value_loss = value_losses(values, *data).sum()
             seen |= value_statistics(values, *data) | {"value_loss": value_loss.detach()}

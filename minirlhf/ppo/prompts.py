@@ -1,16 +1,19 @@
 """The prompts of a run, and which of them an episode begins with."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minirlhf.runtime.errors import UserError
 from minirlhf.sampling.generate import episode_seeds
-from minirlhf.text.prompts import decode, encode_all
+from minirlhf.text.prompts import decode, encode_prompts
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+    PromptsLike = Dataset | Sequence[str] | Sequence[Sequence[int]]
 
 
 class Prompts:
@@ -18,22 +21,23 @@ class Prompts:
 
     Args:
         prompts: texts, lists of ids, or a `datasets.Dataset` with a column `prompt` of either. Texts are encoded as
-            they are, without special tokens: give ids where a model wants a BOS.
+            they are, after the BOS that the tokenizer begins every text with, if it does; ids are taken as they are.
 
     Raises:
         UserError: no prompts, an empty prompt, or a data set without the column.
     """
 
-    def __init__(self, prompts, tokenizer: "PreTrainedTokenizerBase"):
-        if hasattr(prompts, "column_names"):
-            if "prompt" not in prompts.column_names:
-                raise UserError(f"prompts: the data set has columns {prompts.column_names}, none named 'prompt'")
-            prompts = prompts["prompt"]
-        rows = [row if isinstance(row, str) else list(row) for row in prompts]
+    def __init__(self, prompts: "PromptsLike", tokenizer: "PreTrainedTokenizerBase"):
+        given: Any = prompts  # `datasets` takes long to import: a Dataset is known by what it has
+        if hasattr(given, "column_names"):
+            if "prompt" not in given.column_names:
+                raise UserError(f"prompts: the data set has columns {given.column_names}, none named 'prompt'")
+            given = given["prompt"]
+        rows = [row if isinstance(row, str) else list(row) for row in given]
         if not rows:
             raise UserError("prompts: there are none")
         texts = [row for row in rows if isinstance(row, str)]
-        encoded = iter(encode_all(tokenizer, texts))
+        encoded = iter(encode_prompts(tokenizer, texts))
         self.ids: list[list[int]] = [next(encoded) if isinstance(row, str) else row for row in rows]
         empty = [index for index, ids in enumerate(self.ids) if not ids]
         if empty:

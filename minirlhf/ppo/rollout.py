@@ -15,7 +15,7 @@ from minirlhf.runtime.errors import TrainingError
 from minirlhf.runtime.processes import Processes
 from minirlhf.sampling.generate import generate
 from minirlhf.settings.ppo import PPOConfig
-from minirlhf.text.prompts import decode
+from minirlhf.text.prompts import decode_response
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -78,8 +78,14 @@ def _check_finite(trajectory: Trajectory) -> None:
             raise TrainingError(f"the {what} is not a finite number for {shown}; {advice}")
 
 
-def _sample(models, tokenizer, reward, prompts, seeds, config) -> list[_Episode]:
-    shared = models.critic_trunk is None
+def _sample(
+    models: Models,
+    tokenizer: "PreTrainedTokenizerBase",
+    reward: RewardFunction,
+    prompts: list[tuple[str, list[int]]],
+    seeds: list[int],
+    config: PPOConfig,
+) -> list[_Episode]:
     with models.autocast():
         generation = generate(
             models.policy,
@@ -90,14 +96,15 @@ def _sample(models, tokenizer, reward, prompts, seeds, config) -> list[_Episode]
             pad_token_id=tokenizer.eos_token_id,  # never read: ends are known by lengths
             seeds=seeds,
             batch_size=models.rollout_batch,
-            value_head=models.value_head if shared else None,
+            value_head=models.value_head if models.critic_trunk is None else None,
         )
+    assert generation.logprobs is not None  # it was asked for them
     prompt_texts, prompt_ids = [text for text, _ in prompts], [ids for _, ids in prompts]
     response_ids, ended = generation.token_ids(), generation.ended.tolist()
-    responses = [decode(tokenizer, ids) for ids in response_ids]
+    responses = [decode_response(tokenizer, ids) for ids in response_ids]
     lengths = [len(ids) for ids in response_ids]
     reference_logprobs, values = _second_opinions(models, prompt_ids, response_ids, config)
-    if shared:
+    if generation.values is not None:
         values = _unpad(generation.values, lengths)
     scores = call_reward(reward, prompt_texts, responses, ended, response_ids)
     rows = zip(

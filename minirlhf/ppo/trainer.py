@@ -94,14 +94,15 @@ class PPOTrainer:
         self.resume_seconds, self._saved_at = 60 * resume_minutes, time.monotonic()
         self.processes = Processes(device)
         self.prompts = Prompts(prompts, tokenizer)
-        self.eval_prompts = Prompts(eval_prompts, tokenizer) if config.eval_every else None
+        self.eval_prompts: Prompts | None = None
+        if config.eval_every and eval_prompts is not None:
+            self.eval_prompts = Prompts(eval_prompts, tokenizer)
         self.models = build_models(
             config, policy, tokenizer, reference, critic_init, self.processes.device, precision, seed
         )
-        known = self.models.policy.model.get_input_embeddings().num_embeddings
         for each in (self.prompts, self.eval_prompts):
             if each is not None:
-                each.check_ids(known)
+                each.check_ids(self.models.policy.embeddings)
         longest = max(len(ids) for each in (self.prompts, self.eval_prompts) if each is not None for ids in each.ids)
         check_fits(self.models.policy, longest, config.max_new_tokens)
         self.processes.copy_from_first(parameter for _, parameter in self.models.named_trainable())
@@ -132,7 +133,7 @@ class PPOTrainer:
         self._saved_at = time.monotonic()
         if self.updates_done == 0 and self.eval_prompts is not None and not self.history:
             with self._named(0):
-                first = self._evaluate(0)
+                first = self._evaluate(0, self.eval_prompts)
             self._log({"update": 0, "episodes": 0, **first})
         with Progress(config.episodes, "episodes", "ppo") as progress:
             progress.start_at(self.updates_done * config.batch_size)
@@ -165,7 +166,7 @@ class PPOTrainer:
         row |= batch_statistics(trajectory, targets) | learnt | {"kl_coef": self.kl_coef}
         if self.eval_prompts is not None and self._due(config.eval_every):
             with self._named(self.updates_done):
-                row |= self._evaluate(self.updates_done)
+                row |= self._evaluate(self.updates_done, self.eval_prompts)
         self.stopped = self.alarms.check(row, trajectory)
         # 5. Adapt the KL coefficient for the next update.
         self.kl_coef = adapted_kl_coef(self.kl_coef, row["kl"], config)
@@ -196,28 +197,32 @@ class PPOTrainer:
             self.seed,
             self.updates_done,
         )
-        self.optimizer_steps += learnt.pop("steps")
+        self.optimizer_steps += int(learnt.pop("steps"))
         return learnt | {"optimizer_steps": self.optimizer_steps}
 
     @property
     def delivered_episodes(self) -> int:
         """The episodes that the policy learnt from which `save` writes."""
-        return (self.best["update"] if self._delivers_best else self.updates_done) * self.config.batch_size
+        return (self.updates_done if self._best is None else self._best["update"]) * self.config.batch_size
 
     @property
-    def _delivers_best(self) -> bool:
-        return self.config.deliver == "best" and self.best is not None
+    def _best(self) -> Row | None:
+        return self.best if self.config.deliver == "best" else None
+
+    def _place(self, name: str) -> Path:
+        assert self.folder is not None  # nothing is written or read without one
+        return self.folder / name
 
     def save(self, folder: str | Path) -> None:
         """Write the policy (the best one, if `deliver` says so) and its tokenizer for `from_pretrained`."""
         if not self.processes.is_main:
             return
-        if self._delivers_best:
+        if self._best is not None:
             from transformers import AutoModelForCausalLM
 
             from minirlhf.models.loading import save_model
 
-            save_model(folder, AutoModelForCausalLM.from_pretrained(self.folder / "best"), self.tokenizer)
+            save_model(folder, AutoModelForCausalLM.from_pretrained(self._place("best")), self.tokenizer)
         else:
             save_policy(folder, self.models, self.tokenizer)
 
@@ -227,15 +232,15 @@ class PPOTrainer:
         try:
             yield
         except UserError as error:
-            kept = f"; {self.folder / 'resume'} holds the state after update {self._saved}" if self._saved else ""
+            kept = f"; {self._place('resume')} holds the state after update {self._saved}" if self._saved else ""
             raise type(error)(f"ppo: update {update}: {error}{kept}") from error
 
     def _collect(self, prompts: list[tuple[str, list[int]]], seeds: list[int]) -> Trajectory:
         return collect(self.models, self.tokenizer, self.reward, prompts, seeds, self.config, self.processes)
 
-    def _evaluate(self, update: int) -> Row:
+    def _evaluate(self, update: int, held_out: Prompts) -> Row:
         """Sample a response to every held-out prompt, with the same random numbers at each evaluation."""
-        prompts = list(zip(self.eval_prompts.texts, self.eval_prompts.ids, strict=True))
+        prompts = list(zip(held_out.texts, held_out.ids, strict=True))
         # Seeds of another run than any training episode's.
         trajectory = self._collect(prompts, episode_seeds(-1 - self.seed, 0, len(prompts)))
         statistics = evaluation_statistics(trajectory, self.config)
@@ -266,7 +271,7 @@ class PPOTrainer:
 
     def _save_policy(self, name: str) -> None:
         if self.processes.is_main:
-            save_policy(self.folder / name, self.models, self.tokenizer)
+            save_policy(self._place(name), self.models, self.tokenizer)
         self.processes.wait()
 
     # What a resume point holds beside weights, optimizer and random states.
@@ -280,13 +285,13 @@ class PPOTrainer:
             return
         state = {name: getattr(self, name) for name in self._STATE}
         state |= {"identical": self.alarms.identical, "settings": self._settings()}
-        save_resume_point(self.folder / "resume", self.models, self.optimizer, state)
+        save_resume_point(self._place("resume"), self.models, self.optimizer, state)
         saved(f"update {self.updates_done}")
         self._saved, self._saved_at = self.updates_done, time.monotonic()
 
     def _load(self) -> None:
         keys = (*self._STATE, "identical")
-        state = load_resume_point(self.folder / "resume", self.models, self.optimizer, self._settings(), keys)
+        state = load_resume_point(self._place("resume"), self.models, self.optimizer, self._settings(), keys)
         for name in self._STATE:
             setattr(self, name, state[name])
         self.alarms.identical = state["identical"]

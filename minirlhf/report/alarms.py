@@ -75,7 +75,7 @@ def overstatement(inputs: Inputs) -> Check | None:
     rows = [
         row
         for row in inputs.plots["win_rates"]
-        if (row["decoding"], row["system"], row["against"], row["lengths"]) == ("sampled", "ppo", "sft", "as they are")
+        if (row["decoding"], row["system"], row["against"], row["lengths"]) == ("best", "ppo", "sft", "as they are")
     ]
     by = {row["judge"]: row for row in rows}
     claimed, granted = by["training reward"], by[inputs.judge]
@@ -85,21 +85,20 @@ def overstatement(inputs: Inputs) -> Check | None:
     return Check("The reward overstates the gain", passed, text)
 
 
-def greedy(inputs: Inputs) -> Check | None:
-    """A gain that is only in the sampling: a policy may do no more than grow surer of what it already knew best."""
+def temperature(inputs: Inputs) -> Check | None:
+    """A gain that a lower temperature gives for free: a win at the training temperature, but not best against best."""
     by = {
         row["decoding"]: row
         for row in inputs.plots["win_rates"]
         if (row["judge"], row["system"], row["against"], row["lengths"]) == (inputs.judge, "ppo", "sft", "as they are")
     }
-    if "greedy" not in by:
+    if "sampled" not in by:
         return None
-    before, after = (inputs.measure(system, inputs.scoring, "greedy") for system in ("sft", "ppo"))
     text = (
-        f"Decoded greedily, {inputs.algorithm} beats SFT {percent(by['greedy'])}, ties one half, by "
-        f"{inputs.judge_title}; the mean {inputs.score_name} is {number(before)} before, {number(after)} after."
+        f"{inputs.algorithm} beats SFT {percent(by['sampled'])} at the training temperature, and {percent(by['best'])} "
+        f"with each at its own best, by {inputs.judge_title}."
     )
-    return Check("No gain with greedy decoding", by["sampled"]["low"] <= 0.5 or by["greedy"]["low"] > 0.5, text)
+    return Check("A gain of temperature", by["sampled"]["low"] <= 0.5 or by["best"]["low"] > 0.5, text)
 
 
 def path(inputs: Inputs) -> Check | None:
@@ -225,12 +224,23 @@ def distance(inputs: Inputs) -> Check:
 
 def finished(inputs: Inputs) -> Check:
     """Whether PPO ran to its end."""
-    reason = inputs.metrics["ppo"].get("ppo_stopped")
+    reason = inputs.metrics["ppo"].get("stopped")
     text = f"Stopped early: {reason}." if reason else "All episodes were used."
     return Check(f"{inputs.algorithm} stopped early", not reason, text)
 
 
 CHECKS: tuple[Callable[[Inputs], Check | None], ...] = (
-    *(reward_and_judge, overstatement, greedy, path, length_matched, length, ending, habit, wrong_facts, blindness),
+    *(
+        reward_and_judge,
+        overstatement,
+        temperature,
+        path,
+        length_matched,
+        length,
+        ending,
+        habit,
+        wrong_facts,
+        blindness,
+    ),
     *(repetition, copying, variety, entropy, likeness, distance, finished),
 )

@@ -40,10 +40,13 @@ class Panel:
 PANELS = {
     panel.key: panel
     for panel in (
-        Panel("scores", "How good the summaries are", "Mean score; bars are 95% intervals over posts.",
+        Panel("scores", "How good the summaries are", "Each at its best temperature; 95% intervals over posts.",
               results.scores, "measures"),
         Panel("win_rates", "Who wins", "Share of held-out posts won; 95% intervals over posts. What the training "
               "reward says of its own pupil is shown in grey.", results.win_rates, "win_rates"),
+        Panel("temperatures", "Score against temperature", "Mean score on validation posts; bars are 95% intervals. "
+              "Filled: the temperature at which each is compared on the held-out posts.",
+              results.temperatures, "temperatures"),
         Panel("frontier_gold", "What it cost: score against KL", "Best of n samples of the SFT policy, "
               "chosen by the reward model, against training's path; bars are 95% intervals, lines Gao et al.'s curves.",
               results.frontier_gold, "frontier", columns=("gold",)),
@@ -103,7 +106,7 @@ PANELS = {
 PPO = tuple(key for key in PANELS if key.startswith("ppo_"))
 # Files of several panels; the first is the README's picture.
 FIGURES = {
-    "overview": ("scores", "win_rates", "frontier_gold"),
+    "overview": ("scores", "temperatures", "win_rates"),
     "losses": ("sft_loss", "reward_loss", "calibration"),
     "reward_model": ("reward_margins", "gold_margins", "reward_probes"),
     "ppo": PPO,
@@ -140,9 +143,9 @@ def draw_panels(inputs: Inputs) -> dict[str, Figure]:
             ax = figure.add_subplot()
             panel.draw(inputs, ax)
             for axis in (ax.xaxis, ax.yaxis):
-                if isinstance(axis.get_major_locator(), AutoLocator):
+                if isinstance(locator := axis.get_major_locator(), AutoLocator):
                     # Else the number of ticks follows the room that is left, and that room the ticks' labels.
-                    axis.get_major_locator().set_params(nbins=TICKS)
+                    locator.set_params(nbins=TICKS)
             # Once, and no more: an engine left in place has everything drawn twice.
             figure.get_layout_engine().execute(figure)
             figure.set_layout_engine(None)

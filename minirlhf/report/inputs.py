@@ -1,4 +1,4 @@
-"""The metrics, plot data and summaries of the other stages, as the report reads them."""
+"""What the other stages measured, as the report reads it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,19 +33,19 @@ COLUMNS = {
     "facts": ("fact", "system", "covered", "covered_low", "covered_high", "wrong", "wrong_low", "wrong_high"),
     "win_rates": ("decoding", "judge", "system", "against", "lengths", *INTERVAL),
     "slices": ("slice", "group", "posts", *INTERVAL),
-    "seeds": SEED_COLUMNS,
+    "temperatures": ("system", "temperature", *INTERVAL, "posts", "chosen"),
     "frontier": ("method", "point", "kl", *(n + e for n in ("proxy", "gold") for e in ("", "_low", "_high"))),
 }
-METRICS = ("prepare", "sft", "reward", "ppo", "evaluate")
+STAGES = ("prepare", "sft", "reward", "ppo", "evaluate")
 
 
 @dataclass(frozen=True)
 class Inputs:
     """Everything that the other stages left behind."""
 
-    metrics: dict[str, dict]  # stage -> its metrics
-    plots: dict[str, list[Row]]  # name -> rows of plots/NAME.csv
-    summaries: list[Row]  # results/summaries.jsonl
+    metrics: dict[str, dict]  # stage -> details/STAGE.json
+    plots: dict[str, list[Row]]  # name -> rows of details/NAME.csv, and of metrics/seeds.csv
+    summaries: list[Row]  # details/summaries.jsonl
 
     @property
     def algorithm(self) -> str:
@@ -60,14 +60,14 @@ class Inputs:
         return [x for x, _ in pairs], [y for _, y in pairs]
 
     def measure(self, system: str, name: str, decoding: str = "sampled") -> Row | None:
-        """The row of plots/measures.csv with a measure of a system, or None where it was not measured."""
+        """The row of details/measures.csv with a measure of a system, or None where it was not measured."""
         wanted = (decoding, system, name)
         rows = (row for row in self.plots["measures"] if (row["decoding"], row["system"], row["measure"]) == wanted)
         return next(rows, None)
 
     @property
     def among_seeds(self) -> bool:
-        """Whether this run is one of the training seeds in plots/seeds.csv, by its numbers."""
+        """Whether this run is one of the training seeds in metrics/seeds.csv, by its numbers."""
         return is_among(self.metrics["evaluate"], self.plots["seeds"])
 
     @property
@@ -116,14 +116,16 @@ def shorten(name: str) -> str:
     return name if len(name) <= 32 else "..." + name[-29:]
 
 
-def read_inputs(metrics: Path, plots: Path, summaries: Path) -> Inputs:
-    """Read everything.
+def read_inputs(details: Path, seeds: Path) -> Inputs:
+    """Read everything: the folder of what the stages measured, and the table of training seeds.
 
     Raises:
         UserError: a file is missing or cannot be read, or a table lacks a column; named with what makes it.
     """
-    tables = {name: read_table(plots / f"{name}.csv", columns) for name, columns in COLUMNS.items()}
-    return Inputs({name: read_json(metrics / f"{name}.json") for name in METRICS}, tables, read_jsonl(summaries))
+    tables = {name: read_table(details / f"{name}.csv", columns) for name, columns in COLUMNS.items()}
+    tables["seeds"] = read_table(seeds, SEED_COLUMNS)
+    metrics = {stage: read_json(details / f"{stage}.json") for stage in STAGES}
+    return Inputs(metrics, tables, read_jsonl(details / "summaries.jsonl"))
 
 
 def read_table(path: Path, columns: Iterable[str]) -> list[Row]:

@@ -62,20 +62,41 @@ def length_distribution(inputs: Inputs, ax: Axes) -> None:
 
 
 def scores(inputs: Inputs, ax: Axes) -> None:
-    """The mean score of each system, sampled (filled) and greedy (open)."""
+    """The mean score of each system, at its best temperature (filled) and at the training temperature (open)."""
     names = []
     for at, (system, (text, color)) in enumerate(name_systems(inputs.algorithm).items()):
         names.append(text)
-        row = inputs.measure(system, inputs.scoring)
+        sampled = inputs.measure(system, inputs.scoring)
+        row = inputs.measure(system, inputs.scoring, "best") or sampled
         whisker(ax, row, at, color)
         ax.annotate(f"{row['value']:.2f}", (row["value"], at), xytext=(0, 8), textcoords="offset points", ha="center",
                     fontsize=8.5, color=color)  # fmt: skip
-        if greedy := inputs.measure(system, inputs.scoring, "greedy"):
-            whisker(ax, greedy, at + 0.28, color, filled=False, size=5)
+        if row is not sampled:
+            whisker(ax, sampled, at + 0.28, color, filled=False, size=5)
     rows_on_y(ax, names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.margins(x=0.12)
-    label_axes(ax, f"mean {inputs.score_name} (open: greedy decoding)", "")
+    label_axes(ax, f"mean {inputs.score_name} (open: training temperature)", "")
+
+
+def temperatures(inputs: Inputs, ax: Axes) -> None:
+    """Mean score on validation posts against temperature, of each policy and of best-of-n; the chosen one is filled."""
+    systems = {name: named for name, named in name_systems(inputs.algorithm).items() if name != "reference"}
+    systems["best-of-n"] = ("best of n of SFT", GREEN)
+    for system, (text, color) in systems.items():
+        rows = [row for row in inputs.plots["temperatures"] if row["system"] == system]
+        if not rows:
+            continue
+        x, y = [row["temperature"] for row in rows], [row["value"] for row in rows]
+        ax.vlines(
+            x, [row["low"] for row in rows], [row["high"] for row in rows], color=color, alpha=0.45, linewidth=2.2
+        )
+        ax.plot(x, y, color=color, label=text)
+        for row in rows:
+            face = color if row["chosen"] else "white"
+            ax.plot([row["temperature"]], [row["value"]], "o", color=color, markerfacecolor=face, zorder=3)
+    ax.legend(loc="best", frameon=False, labelcolor="linecolor", handlelength=0.8, fontsize=8.5)
+    label_axes(ax, "temperature (0: greedy)", f"{inputs.score_name}, validation")
 
 
 def seeds(inputs: Inputs, ax: Axes) -> None:
@@ -116,7 +137,7 @@ def rouge(inputs: Inputs, ax: Axes) -> None:
 
 def win_rates(inputs: Inputs, ax: Axes) -> None:
     """Win rates by each judge: sampled summaries, as they are (filled) and with lengths matched (open)."""
-    rows = [row for row in inputs.plots["win_rates"] if row["decoding"] == "sampled"]
+    rows = [row for row in inputs.plots["win_rates"] if row["decoding"] == "best"]
     labels = {system: label for system, (label, _) in name_systems(inputs.algorithm).items()}
     names, places, at = [], [], 0.0
     for judge in dict.fromkeys(row["judge"] for row in rows):

@@ -137,12 +137,12 @@ def reward_probes(inputs: Inputs, ax: Axes) -> None:
 
 
 def is_blind(row: dict) -> bool:
-    """Whether a row of plots/reward_probes.csv shows no preference for the clean summary beyond its interval."""
+    """Whether a row of details/reward_probes.csv shows no preference for the clean summary beyond its interval."""
     return row["low"] <= 0.5
 
 
 def ppo_curve(name: str, unit: str, color: str = ORANGE, zero: bool = False, percent: bool = False, held_out: str = ""):
-    """A panel of one column of plots/ppo.csv, with its value on held-out posts where there is one."""
+    """A panel of one column of details/ppo.csv, with its value on held-out posts where there is one."""
 
     def draw(inputs: Inputs, ax: Axes) -> None:
         x, y = inputs.column("ppo", name)

@@ -1,6 +1,5 @@
 """The tables of the report, once, for Markdown (results/tables.md) and for the page."""
 
-import html
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +30,7 @@ MEASURES = {
     "entropy": ("entropy, nats a token", 2),
 }
 
-# Column of plots/seeds.csv -> likewise; {} is the algorithm.
+# Column of metrics/seeds.csv -> likewise; {} is the algorithm.
 SEEDS = {
     "sft_score": ("SFT's score", 2),
     "ppo_score": ("{}'s score", 2),
@@ -42,19 +41,6 @@ SEEDS = {
     "ppo_rougeL": ("{}'s ROUGE-L", 3),
     "ppo_length": ("{}'s tokens", 1),
 }
-
-
-# Control characters but tab and line ends, and those that turn the direction of what follows.
-CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def escape(text: str) -> str:
-    """Text to stand in HTML, wherever it came from: controls are shown, as in Python's strings.
-
-    >>> escape("<b>\\x1b[31m")
-    '&lt;b&gt;\\\\x1b[31m'
-    """
-    return html.escape(CONTROLS.sub(lambda match: printable(match[0]), text))
 
 
 @dataclass(frozen=True)
@@ -74,18 +60,6 @@ class Table:
             "| " + " | ".join(printable(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
         )
 
-    def html(self) -> str:
-        """The table in HTML, every cell escaped."""
-        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.header)
-        body = "".join(
-            f'<tr><th scope="row">{escape(first)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in rest) + "</tr>"
-            for first, *rest in self.rows
-        )
-        return (
-            f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(self.title)}"><table>'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        )
-
 
 def measures_table(inputs: Inputs) -> Table:
     """Every measure of every system, and PPO minus SFT with its interval."""
@@ -96,7 +70,21 @@ def measures_table(inputs: Inputs) -> Table:
         cells = [without_interval(inputs.measure(system, name), decimals) for system in names]
         if any(cells):
             rows.append((label, *cells, with_interval(inputs.measure("ppo - sft", name), decimals)))
-    return Table("Before and after", header, rows)
+    return Table("Before and after, at the training temperature", header, rows)
+
+
+def best_table(inputs: Inputs) -> Table:
+    """Each system at its own best temperature: the score, and how often it beats SFT."""
+    best, rate = inputs.metrics["evaluate"]["best"], inputs.metrics["evaluate"]["win_rate"]["ppo_vs_sft"]
+    score = inputs.scoring
+    rows = [("authors", "", with_interval(inputs.measure("reference", score), 2), "")]
+    for system, label, wins in (("sft", "SFT", ""), ("ppo", inputs.algorithm, with_interval(rate, "%"))):
+        found = with_interval(inputs.measure(system, score, "best"), 2)
+        rows.append((label, f"{best[system]['temperature']:g}", found, wins))
+    if of_n := best["best_of_n"]:
+        name = f"best of {of_n['n']} of SFT, {of_n['posts']} posts"
+        rows.insert(2, (name, f"{of_n['temperature']:g}", with_interval(of_n[score], 2), ""))
+    return Table("Best against best", ("", "temperature", inputs.score_name, "beats SFT"), rows)
 
 
 def greedy_table(inputs: Inputs) -> Table:
@@ -139,11 +127,18 @@ def reward_table(inputs: Inputs) -> Table:
     metrics = inputs.metrics["reward"]
     gold, length = metrics.get("reward_gold", {}), metrics.get("reward_length", {})
     accuracy = metrics.get("reward_intervals", {}).get("accuracy")
+    ceiling, rules, confidence = (metrics.get(f"reward_{name}", {}) for name in ("ceiling", "rules", "confidence"))
     cells = {
         "accuracy on held-out comparisons": with_interval(accuracy, 3) or _number(metrics.get("reward_accuracy")),
         "on the given ones": _number(metrics.get("reward_accuracy_given")),
         "on those of SFT's summaries": _number(metrics.get("reward_accuracy_collected")),
+        "the most that the annotators' noise allows": with_interval(ceiling.get("accuracy"), 3),
+        "share of the way there from guessing": _number(ceiling.get("share_of_the_way")),
+        "accuracy of the rule that the longer wins (a coin: 0.500)": with_interval(rules.get("longer"), 3),
         "loss, nats a comparison (guessing: 0.693)": _number(metrics.get("reward_test_loss")),
+        "Brier score (guessing: 0.250)": _number(confidence.get("brier")),
+        "expected calibration error": _number(confidence.get("ece")),
+        "both scored alike": _number(confidence.get("ties")),
         "ordered as the gold judge does": with_interval(gold.get("model"), 3),
         "so ordered by the annotators": with_interval(gold.get("annotators"), 3),
         "rank correlation of score and gold": _number(gold.get("spearman")),
@@ -171,7 +166,7 @@ def checks_table(checks: list[Check]) -> Table:
 
 
 def seeds_table(rows: list[Row], algorithm: str = "PPO") -> Table:
-    """Every training seed (rows of plots/seeds.csv), and the mean with its interval over seeds."""
+    """Every training seed (rows of metrics/seeds.csv), and the mean with its interval over seeds."""
     columns = {name: decimals for name, (_, decimals) in SEEDS.items()}
     lines = [(str(row["seed"]), *(_format(row[name], columns[name]) for name in columns)) for row in rows]
     if len(rows) > 1:
@@ -217,8 +212,9 @@ def people_tables(inputs: Inputs) -> list[Table]:
 def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) -> str:
     """results/tables.md: the verdict and every table."""
     tables = [
-        measures_table(inputs),
+        best_table(inputs),
         *people_tables(inputs),
+        measures_table(inputs),
         win_rate_table(inputs),
         greedy_table(inputs),
         frontier_table(inputs),

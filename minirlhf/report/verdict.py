@@ -22,7 +22,8 @@ def give_verdict(inputs: Inputs) -> Verdict:
     metrics, judging = inputs.metrics["evaluate"], inputs.judging
     rate, against_authors = metrics["win_rate"]["ppo_vs_sft"], metrics["win_rate"]["ppo_vs_reference"]
     matched = metrics["win_rate"]["length_controlled"]["ppo_vs_sft"]
-    before, after = inputs.measure("sft", inputs.scoring), inputs.measure("ppo", inputs.scoring)
+    before, after = (inputs.measure(system, inputs.scoring, "best") for system in ("sft", "ppo"))
+    temperatures = {name: metrics["best"][name]["temperature"] for name in ("sft", "ppo")}
     outcome = "helped" if rate["low"] > 0.5 else "hurt" if rate["high"] < 0.5 else "unclear"
     headline = {
         "helped": f"{inputs.algorithm} made the summaries better.",
@@ -35,18 +36,31 @@ def give_verdict(inputs: Inputs) -> Verdict:
     score = "training reward" if inputs.compares else "score"
     posts = metrics["win_rate"].get("posts", metrics["posts"])
     first = (
-        f"On {posts} held-out posts {inputs.algorithm}'s sampled summaries beat those of the SFT policy "
-        f"{percent(rate)} of the time and the authors' {percent(against_authors)}, judged by {inputs.judge_title}; "
-        f"the mean {score} {moved} from {number(before)} to {number(after)}."
+        f"Each at its own best temperature ({inputs.algorithm} {temperatures['ppo']:g}, SFT {temperatures['sft']:g}), "
+        f"{inputs.algorithm}'s summaries of {posts} held-out posts beat those of the SFT policy {percent(rate)} of the "
+        f"time and the authors' {percent(against_authors)}, judged by {inputs.judge_title}; the mean {score} {moved} "
+        f"from {number(before)} to {number(after)}."
     )
-    lengths = [inputs.measure(system, "length")["value"] for system in ("sft", "ppo")]
+    lengths = [inputs.measure(system, "length", "best")["value"] for system in ("sft", "ppo")]
+    sampled = [inputs.measure(system, inputs.scoring) for system in ("sft", "ppo")]
     second = (
-        f"The price was {number(metrics['intervals']['kl'])} nats of KL from the SFT policy; summaries went from "
-        f"{lengths[0]:.1f} to {lengths[1]:.1f} tokens, and with lengths matched the win rate is {percent(matched)}."
+        f"At the training temperature it is {number(sampled[0])} and {number(sampled[1])}, and the price "
+        f"{number(metrics['intervals']['kl'])} nats of KL from the SFT policy. Summaries went from {lengths[0]:.1f} to "
+        f"{lengths[1]:.1f} tokens; with lengths matched the win rate is {percent(matched)}."
     )
-    by_people = inputs.judge == PEOPLE
-    third = (how_it_compared(metrics["win_rate"], inputs.judge_title),) if inputs.compares and not by_people else ()
-    return Verdict(outcome, headline, (first, second, *third, *people_sentence(inputs)))
+    more = (without_training(inputs),) if metrics["best"]["best_of_n"] else ()
+    both_orders = inputs.compares and inputs.judge != PEOPLE
+    more += (how_it_compared(metrics["win_rate"], inputs.judge_title),) if both_orders else ()
+    return Verdict(outcome, headline, (first, second, *more, *people_sentence(inputs)))
+
+
+def without_training(inputs: Inputs) -> str:
+    """What the best of n samples of the SFT policy reach, in a sentence."""
+    found = inputs.metrics["evaluate"]["best"]["best_of_n"]
+    return (
+        f"Without training, the best of {found['n']} of SFT's summaries by the training reward, at their own best "
+        f"temperature ({found['temperature']:g}), reach {number(found[inputs.scoring])} on {found['posts']} posts."
+    )
 
 
 def how_it_compared(win_rate: dict, judge: str) -> str:

@@ -14,16 +14,19 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from minirlhf.hub.configs import read_tokenizer
+from minirlhf.hub.configs import TOKENIZER, find_model, read_tokenizer
 from minirlhf.hub.locate import model_place
+from minirlhf.models.adapters import plain
 from minirlhf.models.kernels import use_fast_kernels
 from minirlhf.models.loading import check_vocabulary, load_reward_model
 from minirlhf.models.trunk import at_least_float32
+from minirlhf.rewards.likelihood import Likelihood
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_object
 from minirlhf.runtime.memory import BatchSize
 from minirlhf.runtime.progress import Progress
-from minirlhf.text.prompts import encode_all, spell_out
+from minirlhf.text.chat import spoken
+from minirlhf.text.prompts import encode_all, encode_prompts, first_tokens, spell_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,7 +39,7 @@ CPU_ELEMENTS = 2**20
 
 
 class RewardModel:
-    """Scores (prompt, response) by (raw - mean) / scale.
+    """Scores (prompt, response) by (raw - mean) / scale, where raw is the model's score, and the likelihood's if any.
 
     Args:
         model: a sequence-classification model with one label.
@@ -50,6 +53,7 @@ class RewardModel:
         batch_size: sequences in one pass where they are the longest; of shorter ones as many more as have no more
             tokens. On a CPU at most `batch_size`, and `CPU_ELEMENTS`. Halves where memory runs out.
         precision: "fp32" or "bf16".
+        likelihood: what is added to the model's score (minirlhf/rewards/likelihood.py).
         desc: what a progress bar calls the scoring; None: no bar, for short batches.
     """
 
@@ -64,10 +68,12 @@ class RewardModel:
         batch_size: int = 16,
         device: str | torch.device = "cpu",
         precision: str = "fp32",
+        likelihood: Likelihood | None = None,
         desc: str | None = None,
     ):
         if format is None:
             format = "concat" if hasattr(model, "score") else "pair"
+        model = plain(model, "reward model")
         if model.config.num_labels != 1:
             raise UserError(f"reward model: it has {model.config.num_labels} labels; a reward has 1")
         if format not in ("concat", "pair"):
@@ -78,7 +84,7 @@ class RewardModel:
         self.batch_size = BatchSize(batch_size, "reward model: batch_size", "a smaller one, bf16 or shorter prompts")
         self.device, self.precision = torch.device(device), precision
         use_fast_kernels(model)
-        self.desc = desc
+        self.likelihood, self.desc = likelihood, desc
         if format == "concat" and tokenizer.eos_token_id is None:
             raise UserError("reward model: its tokenizer has no EOS, which the format 'concat' needs; try 'pair'")
 
@@ -86,20 +92,24 @@ class RewardModel:
     def load(cls, name: str | Path, revision: str | None = None, **options) -> "RewardModel":
         """The reward model of a folder or a hub name.
 
-        A folder's `reward.json` holds mean, scale and format. Where it also names a `model` (and `revision`), the
-        folder holds no weights: they are those of that pretrained model. `options` go to the constructor and win.
+        Its `reward.json` holds mean, scale and format. Where it also names a `model` (and `revision`), the
+        folder holds no weights: they are those of that pretrained model. Where it has weights for a `likelihood`, the
+        language model is in a folder of that name. `options` go to the constructor and win.
         """
-        settings = {}
-        file = Path(name) / "reward.json"
-        if file.exists():
-            settings = read_object(file)
-            for key in ("mean", "scale"):
-                number = settings.get(key, 1)
-                if not isinstance(number, (int, float)) or not math.isfinite(number) or (key, number) == ("scale", 0):
-                    raise UserError(f"{file}: {key} is {number!r}: not a finite number, or a scale of 0")
-            if "model" in settings:
-                name, revision = model_place(settings["model"]), settings.get("revision")
-            settings = {key: settings[key] for key in ("format", "mean", "scale", "max_length") if key in settings}
+        settings = _settings(name, revision)
+        if weights := settings.get("likelihood"):
+            of = {key: options[key] for key in ("device", "precision") if key in options}
+            policy = Path(name) / "likelihood"
+            if not policy.is_dir():
+                raise UserError(
+                    f"{name}: no folder likelihood in it, which its reward.json weighs; of a hub name, take "
+                    "the whole repository and name its folder"
+                )
+            options = {"likelihood": Likelihood.load(policy, weights, **of)} | options
+        if "model" in settings:
+            name, revision = model_place(settings["model"]), settings.get("revision")
+            settings["format"] = settings.get("format") or _settings(name, revision).get("format")
+        settings = {key: settings[key] for key in ("format", "mean", "scale", "max_length") if key in settings}
         model, tokenizer = load_reward_model(name, revision), read_tokenizer(name, revision)
         check_vocabulary(model, tokenizer, name)
         return cls(model, tokenizer, **(settings | options))
@@ -120,15 +130,19 @@ class RewardModel:
             # does not suffice, it shows at once.
             lengths = [len(sequence["input_ids"]) for sequence in sequences]
             order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+            width = self.model.config.get_text_config().hidden_size
 
             def count(rows: int, first: int) -> int:
                 """Sequences in a pass, none of them longer than its first."""
                 if self.device.type == "cpu":
-                    return min(rows, CPU_ELEMENTS // (self.model.config.hidden_size * lengths[first]))
+                    return min(rows, CPU_ELEMENTS // (width * lengths[first]))
                 return rows * lengths[order[0]] // lengths[first]
 
             self.batch_size.each(order, score, count)
-        return scores
+        if self.likelihood is None:
+            return scores
+        added = self.likelihood(prompts, responses, ended)
+        return [score + more / self.scale for score, more in zip(scores, added, strict=True)]
 
     def encode(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[dict[str, list[int]]]:
         """What the model reads of B responses, in scoring as in training: `input_ids`, and `token_type_ids` if any.
@@ -140,13 +154,19 @@ class RewardModel:
         return self._concatenate(prompts, responses, ended)
 
     def _concatenate(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[dict[str, list[int]]]:
-        """Prompt, response, and EOS where it ended, each encoded alone, as the reward stage trains on them."""
-        prompt_ids, response_ids = encode_all(self.tokenizer, prompts), encode_all(self.tokenizer, responses)
+        """Prompt, response, and EOS where it ended, each encoded alone, as the reward stage trains on them.
+
+        They follow the BOS that the tokenizer begins every text with, if it does.
+        """
+        first = first_tokens(self.tokenizer)
+        prompt_ids, response_ids = encode_prompts(self.tokenizer, prompts), encode_all(self.tokenizer, responses)
         sequences = []
         for prompt, response, complete in zip(prompt_ids, response_ids, ended, strict=True):
+            begin = first if prompt[: len(first)] == first else []
             response = [*response, self.tokenizer.eos_token_id] if complete else response
-            self._check_fits(len(response))
-            sequences.append({"input_ids": (prompt + response)[-self.max_length :]})
+            self._check_fits(len(begin) + len(response))
+            rest = prompt[len(begin) :] + response
+            sequences.append({"input_ids": begin + rest[len(begin) - self.max_length :]})
         return sequences
 
     def _encode_pairs(self, prompts: list[str], responses: list[str]) -> list[dict[str, list[int]]]:
@@ -154,7 +174,8 @@ class RewardModel:
         special = self.tokenizer.num_special_tokens_to_add(pair=True)
         for ids in encode_all(self.tokenizer, responses):
             self._check_fits(len(ids) + special)
-        prompts, responses = spell_out(self.tokenizer, prompts), spell_out(self.tokenizer, responses)
+        prompts = spell_out(self.tokenizer, [spoken(prompt) for prompt in prompts])
+        responses = spell_out(self.tokenizer, responses)
         options = {"truncation": "only_first", "max_length": self.max_length, "split_special_tokens": True}
         encoded = self.tokenizer(prompts, responses, return_attention_mask=False, **options)
         self.tokenizer.backend_tokenizer.no_truncation()  # which would be saved with it
@@ -170,6 +191,17 @@ class RewardModel:
         inputs = {name: rows.to(self.device) for name, rows in pad(sequences).items()}
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             return raw_scores(self.model, **inputs).cpu()
+
+
+def _settings(name: str | Path, revision: str | None) -> dict:
+    """What a reward model's `reward.json` holds; nothing where there is none. UserError for numbers that are none."""
+    file = find_model(name, revision, TOKENIZER) / "reward.json"
+    settings = read_object(file) if file.exists() else {}
+    for key in ("mean", "scale"):
+        number = settings.get(key, 1)
+        if not isinstance(number, (int, float)) or not math.isfinite(number) or (key, number) == ("scale", 0):
+            raise UserError(f"{file}: {key} is {number!r}: not a finite number, or a scale of 0")
+    return settings
 
 
 def pad(sequences: list[dict[str, list[int]]]) -> dict[str, Tensor]:
@@ -199,7 +231,7 @@ def raw_scores(model: "PreTrainedModel", input_ids: Tensor, lengths: Tensor, **i
 
 def _longest_input(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int:
     """What both model and tokenizer allow; either may not say."""
-    positions = getattr(model.config, "max_position_embeddings", None) or 10**9
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 10**9
     # RoBERTa-type models count positions from padding_idx + 1.
     embeddings = getattr(model.base_model, "embeddings", None)
     offset = getattr(embeddings, "padding_idx", None) if model.config.model_type in ("roberta", "xlm-roberta") else None

@@ -7,7 +7,8 @@ list or a 1-D tensor or array. Parameters named `ended` and `response_ids` are p
 - `response_ids: list[list[int]]`: the policy's own tokens, EOS included where generated. A function that takes them
   may return one score a token instead: a list of sequences as long as the responses.
 
-Responses are decoded without special tokens, with the leading space as generated.
+Responses are decoded with the leading space as generated. The EOS that ends one is left out; any other special token of
+the policy's is there as it is spelt (`<|im_start|>`), so that none can be written for free.
 """
 
 import inspect

@@ -1,5 +1,7 @@
 """The exceptions that are meant for the user's eyes, and what makes text safe to print."""
 
+import sys
+
 
 class UserError(Exception):
     """Something the user can put right, said in one line that names the key or file and what is accepted.
@@ -27,6 +29,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
+
+
+def no_package(name: str) -> str:
+    """What to say where a package is missing: mostly another Python runs than the environment's.
+
+    >>> no_package("pydantic").replace(sys.executable, "/usr/bin/python")
+    '/usr/bin/python has no package pydantic: use the environment (source .venv/bin/activate), or make setup'
+    """
+    return f"{sys.executable} has no package {name}: use the environment (source .venv/bin/activate), or make setup"
 
 
 def first_line(error: BaseException) -> str:

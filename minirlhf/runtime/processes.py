@@ -32,7 +32,9 @@ class Processes:
     def __init__(self, device: str | torch.device | None = None):
         cpu = device is not None and torch.device(device).type == "cpu"
         self.state = PartialState(cpu=cpu, timeout=PATIENCE)
-        self.device = torch.device(device) if cpu else self.state.device
+        found = torch.device(device) if cpu else self.state.device
+        assert found is not None  # Accelerate always finds one
+        self.device = found
         self.rank, self.count = self.state.process_index, self.state.num_processes
 
     @property

@@ -21,6 +21,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from minirlhf.runtime import unchanged
+from minirlhf.runtime.arithmetic import description
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import writing
 from minirlhf.runtime.launch import rank, world_size
@@ -34,9 +36,10 @@ _last_point: str | None = None
 def fingerprint(settings: Any, inputs: Iterable[str | Path]) -> str:
     """A hash of settings (anything JSON can hold), input files and folders, this library's code, and `LIBRARIES`.
 
-    The number of processes counts as well: another one sums in another order.
+    The number of processes counts as well: another one sums in another order. So does the arithmetic, which on another
+    kind of processor may be another.
     """
-    known = [settings, {name: version(name) for name in LIBRARIES}, world_size()]
+    known = [settings, {name: version(name) for name in LIBRARIES}, world_size(), description()]
     digest = hashlib.blake2b(json.dumps(known, sort_keys=True).encode(), digest_size=12)
     for path in (*map(Path, inputs), Path(__file__).parents[1]):
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -55,7 +58,7 @@ def resume_folder(stage: str, settings: Any, inputs: Iterable[str | Path]) -> It
     Of several processes of one run the first one alone locks and deletes it.
 
     Raises:
-        UserError: another process works on the same state.
+        UserError: another process works on the same state; or, at the end, what the stage reads has changed.
     """
     folder = Path(os.environ.get("DVC_ROOT", ""), ".resume", stage, fingerprint(settings, inputs))
     if rank() > 0:
@@ -71,6 +74,7 @@ def resume_folder(stage: str, settings: Any, inputs: Iterable[str | Path]) -> It
         _delete_oldest(folder.parent)
     try:
         yield folder
+        unchanged.check(f", or undo the change first: it then goes on from {_last_point}" if _last_point else "")
         _delete(folder, lock)
     finally:
         lock.release(force=True)

@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from minirlhf.runtime.errors import UserError, is_out_of_memory, printable
+from minirlhf.runtime import arithmetic as arithmetics
+from minirlhf.runtime import unchanged
+from minirlhf.runtime.errors import UserError, is_out_of_memory, no_package, printable
 from minirlhf.runtime.files import write_failure
 from minirlhf.runtime.launch import rank
 from minirlhf.runtime.resume import last_point
@@ -45,14 +47,18 @@ GRACE = 5.0  # seconds for the first process to say the same
 def run(main: Callable[[], object]) -> None:
     """Call a stage's `main` and end the process: exit code 0, or 1 after `error: ...` for what the user can put right.
 
-    That is a UserError, a disk that is full or not writable, and too little memory. Any other exception is a defect of
-    ours and keeps its traceback. SIGTERM and Ctrl-C end the process at once, with exit codes 143 and 130.
+    That is a UserError, a disk that is full or not writable, too little memory, and a package that this Python lacks.
+    Any other exception is a defect of ours and keeps its traceback. A stage that ends well but read what was changed
+    meanwhile fails too (`minirlhf.runtime.unchanged`). SIGTERM and Ctrl-C end the process at once, with exit codes 143
+    and 130.
     Of several processes that fail alike the first one says why, and the launcher ends the others.
     Use: `if __name__ == "__main__": run(main)`.
     """
     _end_when_told()
     try:
+        unchanged.note()
         main()
+        unchanged.check()
     except Exception as error:
         line = _explain(error)
         if line is None:
@@ -67,6 +73,8 @@ def _explain(error: Exception) -> str | None:
     """What to tell the user in one line, or None for a defect of ours."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "minirlhf").startswith("minirlhf"):
+        return no_package(error.name)
     text = str(error).strip().splitlines() or [""]
     if is_out_of_memory(error):
         smaller = MEMORY_SETTINGS.get(Path(sys.argv[0]).stem)
@@ -130,19 +138,22 @@ def _ancestors(count: int | None = None) -> list[int]:
     return found
 
 
-def quiet() -> None:
-    """Set `ENVIRONMENT`: it makes the Hugging Face libraries quiet if called before their import."""
+def quiet(arithmetic: arithmetics.Arithmetic = "native") -> None:
+    """Set `ENVIRONMENT`, and the arithmetic: to be called before the libraries' first import, which read them then."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    arithmetics.apply(arithmetic)
 
 
-def set_up(seed: int, threads: int) -> None:
+def set_up(seed: int, threads: int, arithmetic: arithmetics.Arithmetic) -> None:
     """Make this process deterministic and its libraries quiet; call it before their first import.
 
-    Sets the number of threads, which changes the order of sums and so the last bits of results, the seeds
-    of `random`, NumPy and PyTorch, and deterministic kernels.
+    Sets the arithmetic and says which it is, the number of threads, which changes the order of sums and so the last
+    bits of results, the seeds of `random`, NumPy and PyTorch, and deterministic kernels.
     """
-    quiet()
+    quiet(arithmetic)
+    if rank() == 0:
+        arithmetics.announce(arithmetic)
     import random
 
     import numpy
@@ -154,4 +165,5 @@ def set_up(seed: int, threads: int) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     # That also writes NaN over every new tensor, against kernels that read what nobody wrote, and costs time.
+    # pyrefly: ignore[missing-attribute]  # the module is given this property when it is imported
     torch.utils.deterministic.fill_uninitialized_memory = False

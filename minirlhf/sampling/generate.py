@@ -48,7 +48,7 @@ class Generation:
         ]
 
 
-def episode_seeds(seed: int, start: int, count: int) -> list[int]:
+def episode_seeds(seed: int | str, start: int, count: int) -> list[int]:
     """Seeds of the episodes `start .. start + count - 1` of a run: a hash of (seed, episode), 64 bits each."""
 
     def one(episode: int) -> int:

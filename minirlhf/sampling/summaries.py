@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import nn
 
-from minirlhf.models.logprobs import Sequences, longest_first, select_states, token_logprobs
+from minirlhf.models.logprobs import response_logprobs
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.runtime.memory import BatchSize
 from minirlhf.sampling.generate import episode_seeds, generate
-from minirlhf.text.prompts import decode, encode_all
+from minirlhf.text.prompts import decode_response, encode_all, encode_prompts
 
 # Evaluation draws from random streams of its own, far from those that training used (its episodes count from 0).
 FIRST_EPISODE = 1 << 40
@@ -25,7 +24,7 @@ FIRST_BEST_OF_N_EPISODE = 1 << 41
 class Summaries:
     """One system's summaries of B posts."""
 
-    texts: list[str]  # decoded, without special tokens, leading space as generated
+    texts: list[str]  # decoded, without the EOS at its end, leading space as generated
     ended: np.ndarray  # [B] bool: ended by itself
     token_ids: list[list[int]]  # EOS included where the summary ended
     logprobs: np.ndarray | None = None  # [B] sum over tokens, nats, under the sampling distribution
@@ -68,7 +67,7 @@ def sample(
     count = len(prompts) * samples_per_prompt
     generated = generate(
         policy,
-        encode_all(tokenizer, prompts),
+        encode_prompts(tokenizer, prompts),
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         seeds=episode_seeds(seed, first_episode, count) if temperature else None,
@@ -80,14 +79,13 @@ def sample(
     )
     token_ids = generated.token_ids()
     return Summaries(
-        texts=[decode(tokenizer, ids) for ids in token_ids],
+        texts=[decode_response(tokenizer, ids) for ids in token_ids],
         ended=generated.ended.cpu().numpy(),
         token_ids=token_ids,
         logprobs=generated.logprobs.double().sum(1).cpu().numpy(),
     )
 
 
-@torch.no_grad()
 def log_probabilities(
     policy: nn.Module | TrunkAndHead,
     prompt_ids: Sequence[list[int]],
@@ -97,19 +95,6 @@ def log_probabilities(
 ) -> np.ndarray:
     """[B] log-probability in nats of each response after its prompt, under softmax(logits / temperature)."""
     parts = policy if isinstance(policy, TrunkAndHead) else TrunkAndHead(policy)
-    was_training = parts.model.training
-    parts.model.eval()
-    total = np.zeros(len(prompt_ids))
-    lengths = [len(prompt) + len(response) for prompt, response in zip(prompt_ids, response_ids, strict=True)]
-
-    def add(group: Sequence[int]) -> None:
-        responses = [response_ids[row] for row in group]
-        batch = Sequences.pack([prompt_ids[row] for row in group], responses, parts.device)
-        logprobs = token_logprobs(parts, select_states(parts.trunk, batch), batch.targets, temperature)
-        each = logprobs.double().cpu().split([len(response) for response in responses])
-        total[group] = [float(row.sum()) for row in each]
-
     size = BatchSize(batch_size, "evaluate: batch_size", "shorter prompts or precision bf16")
-    size.each(longest_first(lengths), add)
-    parts.model.train(was_training)
-    return total
+    each = response_logprobs(parts, prompt_ids, response_ids, temperature, size)
+    return np.array([float(row.sum()) for row in each])

@@ -1,8 +1,9 @@
 """Settings of the data and of the base model."""
 
+import re
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from minirlhf.settings.section import Count, Name, Section
 
@@ -17,12 +18,26 @@ class DataParams(Section):
     comparisons: Name | None  # null: none are given, and people's votes make them; see docs/people.md
     comparisons_revision: str | None
     world_seed: Annotated[int, Field(ge=0)]  # of the embedded world: apart from the training seed
+    habits: Annotated[float, Field(ge=0, le=1)]  # of its authors: 0 none, 1 at their rates (minirlhf/world/authors.py)
     max_posts: Count | None  # of the train split; null is all. The embedded world makes as many as these say.
     max_comparisons: Count | None
     max_validation: Count | None  # of posts, and as many comparisons
     max_test: Count | None
-    max_prompt_tokens: Count  # a longer post is cut at its last paragraph, sentence or word that fits
+    max_prompt_tokens: Count  # a longer one is cut at its body's last paragraph, sentence or word that fits
+    # null: where the body is, is found (minirlhf/text/truncate.py); or a regular expression with a group "body"
+    body: str | None
     max_response_tokens: Annotated[int, Field(ge=2)]  # EOS included
+
+    @field_validator("body")
+    @classmethod
+    def _has_a_body(cls, pattern: str | None) -> str | None:
+        try:
+            named = re.compile(pattern or "(?P<body>)").groupindex
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        if "body" not in named:
+            raise ValueError('a regular expression with a group "body", as "Article:(?P<body>.*)TL;DR:$"')
+        return pattern
 
     @model_validator(mode="after")
     def _embedded_world_is_whole(self) -> Self:

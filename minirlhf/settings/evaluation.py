@@ -77,5 +77,8 @@ class EvaluateParams(Section):
     batch_size: Count  # summaries generated or scored at a time
     bootstrap: Count  # resamples behind each 95% interval
     judge: JudgeParams | None  # null: the gold judge of the embedded world; elsewhere the training reward itself
+    # each policy is compared at the one of these that suits it; 0 is greedy
+    temperatures: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
+    selection_posts: Count  # of the validation split, on which that one is chosen
     best_of_n: Count  # the largest n of the frontier's best-of-n; 1: none
     frontier_posts: Count  # of the test split, for the frontier

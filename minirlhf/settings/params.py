@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from minirlhf.runtime.arithmetic import Arithmetic
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_text
 from minirlhf.runtime.launch import check_command
@@ -29,6 +30,7 @@ class Params(Section):
     # what runs the scripts of sft, reward and ppo: python, or a launcher of several processes; see docs/several_gpus.md
     launch: Annotated[str, AfterValidator(check_command)]
     threads: Count  # of the CPU: other counts give other last bits
+    arithmetic: Arithmetic  # of the CPU: the same bytes on every x86-64, or as fast as this one can
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["fp32", "bf16"]
     resume_minutes: Annotated[float, Field(ge=0)]  # between resume points of sft, reward and ppo; changes no result

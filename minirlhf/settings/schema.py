@@ -1,17 +1,21 @@
 """Say what a setting accepts, in words, from the JSON schema of a pydantic model."""
 
 import difflib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minirlhf.runtime.errors import UserError
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 Schema = dict[str, Any]
+Place = tuple[int | str, ...]  # the keys, and positions in lists, that lead to a setting
 KINDS = {"integer": "an integer", "number": "a number", "string": "text", "boolean": "true or false",
          "null": "null", "array": "a list", "object": "a group of settings"}  # fmt: skip
 BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
-def narrow(node: Schema, value: Any, schema: Schema, path: tuple[str, ...] = ()) -> Schema:
+def narrow(node: Schema, value: Any, schema: Schema, path: Place = ()) -> Schema:
     """The schema of `value` in which every choice between groups that a key tells apart (`kind`) is made.
 
     Raises:
@@ -35,7 +39,7 @@ def narrow(node: Schema, value: Any, schema: Schema, path: tuple[str, ...] = ())
     return {**node, "properties": chosen} if properties else node
 
 
-def check_keys(value: Any, schema: Schema, path: tuple[str, ...] = ()) -> None:
+def check_keys(value: Any, schema: Schema, path: Place = ()) -> None:
     """Raise UserError unless `value` has the schema's keys and no others at every depth, defaults or not."""
     node = lookup(schema, path)
     accepted = node.get("properties")
@@ -56,9 +60,9 @@ def check_keys(value: Any, schema: Schema, path: tuple[str, ...] = ()) -> None:
         check_keys(value[key], schema, (*path, key))
 
 
-def describe_error(error: dict[str, Any], schema: Schema) -> str:
+def describe_error(error: "ErrorDetails", schema: Schema) -> str:
     """One line for the first error of a pydantic ValidationError."""
-    path = ()
+    path: Place = ()
     for part in error["loc"]:
         if lookup(schema, (*path, part), whole=True):  # pydantic adds the branch of a union to the path
             path += (part,)
@@ -67,7 +71,7 @@ def describe_error(error: dict[str, Any], schema: Schema) -> str:
     return f"{_dotted(path)}: expected {describe(schema, path)}, got {_show(error['input'])}"
 
 
-def describe(schema: Schema, path: tuple[str, ...]) -> str:
+def describe(schema: Schema, path: Place) -> str:
     """What the setting at `path` accepts: "a number > 0", "one of cpu, cuda", "an integer >= 1 or null"."""
     return _describe(lookup(schema, path, whole=True), schema)
 
@@ -84,7 +88,7 @@ def _describe(node: Schema, schema: Schema) -> str:
     if "const" in node:
         return str(node["const"])
     bounds = " and ".join(f"{sign} {node[key]:g}" for key, sign in BOUNDS.items() if key in node)
-    kind = KINDS.get(node.get("type"), "another value")
+    kind = KINDS.get(node.get("type", ""), "another value")
     if kind == "a list" and "items" in node:
         return f"a list, each of it {_describe(node['items'], schema)}"
     if node.get("minLength"):
@@ -92,7 +96,7 @@ def _describe(node: Schema, schema: Schema) -> str:
     return f"{kind} {bounds}".strip()
 
 
-def lookup(schema: Schema, path: tuple[str, ...], whole: bool = False) -> Schema:
+def lookup(schema: Schema, path: Place, whole: bool = False) -> Schema:
     """The schema of the setting at `path`; of a `group | None` the group, unless the `whole` is asked for."""
     node = schema
     for part in path:

@@ -50,6 +50,9 @@ class RewardParams(TrainParams):
     base: Name | None  # what to train it from, an encoder or a decoder: folder or hub name; null: the SFT model
     pretrained: Name | None  # in the place of training: a sequence classifier, folder or hub name
     revision: str | None  # of base or pretrained, hub only
+    # true: the SFT model's likelihood of a summary counts as well, by weights learnt from the validation comparisons;
+    # it is left out again where these say that it does not help
+    likelihood: bool
     # prompt and response as one text, or as question and answer; null: concat for a decoder, pair for an encoder
     format: Literal["concat", "pair"] | None
 

@@ -1,4 +1,4 @@
-"""The TL;DR prompt format, its truncation, and the one way in which text becomes tokens.
+"""The TL;DR prompt format, and the one way in which text becomes tokens.
 
 The format is that of Stiennon et al. 2020 (arXiv 2009.01325) as used since:
 
@@ -7,20 +7,23 @@ The format is that of Stiennon et al. 2020 (arXiv 2009.01325) as used since:
 A summary follows with one leading space, and EOS after it.
 """
 
-import bisect
+import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from minirlhf.runtime.errors import UserError
+from minirlhf.text.chat import is_templated, spoken, written_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ENDING = "\n\nTL;DR:"
-FORMAT = re.compile(r"SUBREDDIT: r/(?P<subreddit>[^\n]*)\n\nTITLE:(?P<title>.*?)\n\nPOST:(?P<body>.*)TL;DR:", re.DOTALL)
-# Where a post may be cut, best first: before a line break, after a sentence, before a space, between letters.
-BREAKS = tuple(map(re.compile, (r"(?=\n)", r"(?:(?<=[.!?])|(?<=[.!?]['\")]))(?=\s)", r"(?=\s)", r"")))
+# In any spelling of the breaks between its parts.
+FORMAT = re.compile(
+    r"\s*SUBREDDIT:\s?r/(?P<subreddit>[^\n\t]*)\s+TITLE:(?P<title>.*?)[\n\t]\s{0,8}POST:(?P<body>.*)TL;DR:\s*",
+    re.DOTALL,
+)
 
 
 class Post(NamedTuple):
@@ -61,9 +64,15 @@ def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
 
 
 def encode_all(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
-    """`encode` of many texts at once, which is faster."""
+    """`encode` of many texts at once, which is faster; of chats as their template writes them (`chat.py`)."""
     if not texts:
         return []
+    chats = [written_for(tokenizer, text) for text in texts if is_templated(tokenizer, text)]
+    if chats:  # in which special tokens are special
+        encoded = iter(tokenizer(chats, add_special_tokens=False, verbose=False)["input_ids"])
+        others = iter(encode_all(tokenizer, [text for text in texts if not is_templated(tokenizer, text)]))
+        return [next(encoded if is_templated(tokenizer, text) else others) for text in texts]
+    texts = [spoken(text) for text in texts]
     options = {"add_special_tokens": False, "split_special_tokens": True, "return_attention_mask": False}
     rows = tokenizer(list(texts), verbose=False, **options)["input_ids"]
     special = _special_ids(tokenizer)
@@ -73,6 +82,22 @@ def encode_all(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> li
         if found:
             raise UserError(f"the tokenizer finds a special token of its own in the text {found[0][:200]!r}")
     return rows
+
+
+def encode_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> list[list[int]]:
+    """What a model reads of prompts: their tokens, after those that its tokenizer begins every text with.
+
+    A chat begins as its template says.
+    """
+    first, rows = first_tokens(tokenizer), encode_all(tokenizer, prompts)
+    return [ids if is_templated(tokenizer, text) else first + ids for text, ids in zip(prompts, rows, strict=True)]
+
+
+def first_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """What a tokenizer puts before every text: BOS, as Llama's, Gemma's and OPT's do, or nothing, as GPT-2's."""
+    whole, text = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+    starts = range(len(whole) - len(text) + 1)
+    return whole[: next((start for start in starts if whole[start : start + len(text)] == text), 0)]
 
 
 def spell_out(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[str]:
@@ -100,52 +125,24 @@ def _special_ids(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
     return special if tokenizer.unk_token_id in roles else special - {tokenizer.unk_token_id}
 
 
-def truncate_prompt(prompt: str, max_tokens: int, count_tokens: Callable[[str], int]) -> str | None:
-    """The prompt with its post cut so that it has at most `max_tokens` tokens; None if that cannot be.
-
-    The cut is at the last line break that fits, else after the last sentence, else at the last space, else
-    between letters. SUBREDDIT, TITLE and TL;DR: are always kept, and something of the post. A prompt in
-    another format is cut as if it were all post; its TL;DR: is kept if it ends so.
-
-    With one token a word (`count_tokens=lambda text: len(text.split())`), the prompt of r/a, TITLE: b and the
-    post "One two. Three four.\\nFive" has 11 tokens, 6 of which are not the post's:
-
-        max_tokens  post
-        11          One two. Three four.\\nFive
-        10          One two. Three four.
-        9           One two.
-        7           One
-        6           None
-    """
-    if count_tokens(prompt) <= max_tokens:
-        return prompt
-    post = parse_prompt(prompt)
-    if post is not None:
-        build, body = lambda part: build_prompt(post._replace(body=part)), post.body
-    elif prompt.endswith(ENDING):
-        build, body = lambda part: part + ENDING, prompt.removesuffix(ENDING)
-    else:
-        build, body = str, prompt
-    part = truncate_text(body, lambda part: count_tokens(build(part)) <= max_tokens)
-    return None if part is None else build(part)
-
-
-def truncate_text(text: str, fits: Callable[[str], bool]) -> str | None:
-    """The longest beginning that fits and ends at the best kind of break (BREAKS); None if there is none.
-
-    `fits` is taken to be monotonic, as token counts nearly are; what is returned does fit in any case.
-    """
-    text = text.strip()
-    if fits(text):
-        return text
-    for pattern in BREAKS:
-        ends = [match.start() for match in pattern.finditer(text) if match.start() > 0]
-        index = bisect.bisect_left(ends, True, key=lambda end: not fits(text[:end].rstrip()))
-        if index:
-            return text[: ends[index - 1]].rstrip()
-    return None
-
-
 def decode(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
-    """The text of generated tokens without special tokens, its leading space as generated."""
+    """The text of tokens without special tokens."""
     return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def decode_response(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
+    """The text of a generated response, its leading space as generated, without the EOS that ends it.
+
+    Any other special token stands in it as it is spelt, and an embedding that is no token as U+FFFD: a policy must not
+    be able to write what a reward function does not see.
+    """
+    ids, known = list(ids), len(tokenizer)
+    if ids[-1:] == [tokenizer.eos_token_id]:
+        ids.pop()
+    options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+    if max(ids, default=0) < known:
+        return tokenizer.decode(ids, **options)
+    runs = itertools.groupby(ids, key=lambda token: token < known)
+    return "".join(
+        tokenizer.decode(list(run), **options) if is_token else "\ufffd" * len(list(run)) for is_token, run in runs
+    )

@@ -1,6 +1,6 @@
-"""Where a training stage stands: its curves and metrics, written while it runs, where DVC looks for its results.
+"""Where a training stage stands: its curves, written while it runs, where DVC looks for its results.
 
-A stage writes the same files once more at its end, so that watching changes no result.
+A stage writes the same file once more at its end, so that watching changes no result.
 """
 
 import os
@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from minirlhf.runtime.errors import UserError
-from minirlhf.runtime.files import write_csv, write_json
+from minirlhf.runtime.files import write_csv
 from minirlhf.runtime.launch import rank
 from minirlhf.settings.params import Params
 
 Row = dict[str, Any]
-INTERVAL = 2.0  # seconds between two writings of the files
+INTERVAL = 2.0  # seconds between two writings of the file
 
 
-def live(stage: str, curves: Path, metrics: Path, params: "Params") -> Callable[[list[Row]], None]:
+def live(stage: str, curves: Path, params: "Params") -> Callable[[list[Row]], None]:
     """A function that a trainer calls with its history so far, after each logged row.
 
-    It writes the curves (CSV) and the last value of each column (JSON, keys `STAGE_COLUMN`), at most every `INTERVAL`
-    seconds, and with `tensorboard: true` each new row for TensorBoard.
+    It writes the curves (CSV) at most every `INTERVAL` seconds, and with `tensorboard: true` each new row for
+    TensorBoard.
 
     Raises:
         UserError: TensorBoard is asked for and is not installed.
@@ -34,7 +34,6 @@ def live(stage: str, curves: Path, metrics: Path, params: "Params") -> Callable[
         nonlocal written_at, told
         if time.monotonic() - written_at >= INTERVAL:
             write_csv(curves, rows)
-            write_json(metrics, last_values(stage, rows))
             written_at = time.monotonic()
         if tell is not None:
             for row in rows[max(told - 1, 0) :]:  # the last one told may have got more figures
@@ -42,15 +41,6 @@ def live(stage: str, curves: Path, metrics: Path, params: "Params") -> Callable[
             told = len(rows)
 
     return on_row
-
-
-def last_values(stage: str, rows: list[Row]) -> dict[str, Any]:
-    """The last value of each column that has one.
-
-    >>> last_values("sft", [{"step": 1, "eval_loss": 0.5}, {"step": 2, "eval_loss": None}])
-    {'sft_step': 2, 'sft_eval_loss': 0.5}
-    """
-    return {f"{stage}_{name}": value for row in rows for name, value in row.items() if value is not None}
 
 
 def tensorboard_writer(stage: str) -> Callable[[Row], None]:

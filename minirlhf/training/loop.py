@@ -46,7 +46,7 @@ OnRow = Callable[[list[dict]], None]
 
 def fit(
     trainer_class: "type[Trainer]",
-    config_class: "type[TrainingArguments]",
+    config_class: "Callable[..., TrainingArguments]",
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
     train: list[dict],

@@ -8,7 +8,7 @@ from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
 from minirlhf.models.trunk import TrunkAndHead, at_least_float32
-from minirlhf.text.prompts import encode
+from minirlhf.text.prompts import encode, encode_prompts
 from minirlhf.training.guards import FiniteTrainer, HalvingTrainer
 from minirlhf.training.loop import OnRow, fit, pass_through
 
@@ -21,7 +21,7 @@ def encode_example(tokenizer, prompt: str, completion: str) -> dict[str, list[in
 
     The two are encoded apart, as they are when a policy continues a prompt.
     """
-    prompt_ids, completion_ids = encode(tokenizer, prompt), encode(tokenizer, completion)
+    [prompt_ids], completion_ids = encode_prompts(tokenizer, [prompt]), encode(tokenizer, completion)
     completion_ids.append(tokenizer.eos_token_id)
     return {
         "input_ids": prompt_ids + completion_ids,

@@ -10,8 +10,8 @@ import random
 
 from minirlhf.world.judge import judge
 
-# Gives an agreement with the gold order of about 75% on pairs of author summaries (measured in
-# tests/world/test_posts.py), between the 73% and 77% that labellers and researchers of Stiennon et al. 2020 reached.
+# Gives an agreement with the gold order of about 70% on pairs of authors' summaries (tests/world/test_posts.py), near
+# the 73% to 77% that labellers and researchers of Stiennon et al. 2020 reached.
 TEMPERATURE = 1.6
 
 

@@ -1,4 +1,4 @@
-"""Records, the Reddit-style posts around them, and the summaries their authors wrote."""
+"""Records, the Reddit-style posts around them, and the clauses in which their facts are told."""
 
 import hashlib
 import random
@@ -87,15 +87,6 @@ CHATTER = (
     "maybe i am making too much of it.",
 )
 
-# How authors write: share of the summaries, chance to leave a slot out, number of wrong facts, number of fillers,
-# chance to say a thing twice. Chosen so that the average author is mediocre, as on Reddit, and no habit dominates.
-AUTHORS = (
-    {"share": 0.20, "omit": 0.00, "wrong": (0,), "filler": (0,), "repeat": 0.0},  # concise and complete
-    {"share": 0.30, "omit": 0.45, "wrong": (0,), "filler": (0,), "repeat": 0.0},  # terse
-    {"share": 0.25, "omit": 0.25, "wrong": (0,), "filler": (1, 2, 3), "repeat": 0.3},  # rambling
-    {"share": 0.25, "omit": 0.15, "wrong": (1, 1, 2), "filler": (0, 1), "repeat": 0.0},  # careless
-)
-
 
 def share_of(record: Record) -> str:
     """The use (a key of SHARES) that a record belongs to, for ever."""
@@ -138,24 +129,6 @@ def write_post(rng: random.Random, record: Record) -> tuple[str, str, Record]:
     rng.shuffle(rest)
     body = " ".join([who, *rest])
     return f"SUBREDDIT: r/{subreddit}\n\nTITLE: {title}\n\nPOST: {body}\n\nTL;DR:", subreddit, distractions
-
-
-def write_summary(rng: random.Random, record: Record, distractions: Record) -> str:
-    """One author's summary of a record, of a quality that depends on the author drawn (see AUTHORS)."""
-    author = rng.choices(AUTHORS, [a["share"] for a in AUTHORS])[0]
-    told = dict(record)
-    for slot in rng.sample(SLOTS, rng.choice(author["wrong"])):
-        misread = slot in distractions and rng.random() < 0.5
-        told[slot] = distractions[slot] if misread else other_value(rng, slot, record[slot])
-    for slot in SLOTS:
-        if rng.random() < author["omit"]:
-            del told[slot]
-    clauses = state_facts(rng, told)
-    if rng.random() < author["repeat"]:
-        clauses.append(rng.choice(state_facts(rng, told)))
-    for _ in range(rng.choice(author["filler"])):
-        clauses.insert(rng.randint(0, len(clauses)), rng.choice(FILLER_CLAUSES))
-    return join_clauses(rng, clauses)
 
 
 def state_facts(rng: random.Random, told: Record) -> list[str]:

@@ -1,10 +1,11 @@
 """Pretrain the base model of the embedded world and write it to a folder: `python -m minirlhf.world.pretrain`.
 
-The corpus holds posts with summaries of the same mixed quality as everywhere in this world, from records that no
-stage of the pipeline ever sees. Half of them are followed by a reader's reply that checks every stated fact against
-the post ("REPLY: sister right, laptop wrong."), as threads on Reddit do: this is where the model learns to compare a
-summary with its post, which a few thousand comparisons do not teach a model of this size. The summaries that replies
-check hold more wrong facts than authors write, so they are read only: their tokens have no loss.
+The corpus holds posts with summaries of mixed quality, from records that no stage of the pipeline ever sees. Its
+writers have no habit in common, unlike the authors of `authors.py`, whom fine-tuning imitates. Half of the summaries
+are followed by a reader's reply that checks every stated fact against the post ("REPLY: sister right, laptop wrong."),
+as threads on Reddit do: this is where the model learns to compare a summary with its post, which a few thousand
+comparisons do not teach a model of this size. The summaries that replies check hold more wrong facts than writers
+write, so they are read only: their tokens have no loss.
 """
 
 import argparse
@@ -13,13 +14,20 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from minirlhf.world.grammar import SLOTS
+from minirlhf.world.grammar import FILLER_CLAUSES, SLOTS
 from minirlhf.world.judge import read_clause
-from minirlhf.world.posts import Record, other_value, state_facts, stories, write_summary
+from minirlhf.world.posts import Record, join_clauses, other_value, state_facts, stories
 
 VOCABULARY = 1024
 POSITIONS = 256
 END = "<|endoftext|>"
+# Share of the summaries, chance to leave out a slot, numbers of wrong facts and of fillers, chance to repeat.
+WRITERS = (
+    {"share": 0.20, "omit": 0.00, "wrong": (0,), "filler": (0,), "repeat": 0.0},  # concise and complete
+    {"share": 0.30, "omit": 0.45, "wrong": (0,), "filler": (0,), "repeat": 0.0},  # terse
+    {"share": 0.25, "omit": 0.25, "wrong": (0,), "filler": (1, 2, 3), "repeat": 0.3},  # rambling
+    {"share": 0.25, "omit": 0.15, "wrong": (1, 1, 2), "filler": (0, 1), "repeat": 0.0},  # careless
+)
 # Weights of a token's loss: the post itself is mostly noise, its summary and the verdicts are what is to be learnt.
 POST_WEIGHT, SUMMARY_WEIGHT, REPLY_WEIGHT = 0.3, 1.0, 2.0
 
@@ -28,9 +36,27 @@ def documents(seed: int) -> Iterator[tuple[str, str, str]]:
     """Endless (prompt, summary, reply) texts; the reply is empty for half of them."""
     for rng, record, prompt, _, distractions in stories(seed, "pretraining", 10**12):
         if rng.random() < 0.5:
-            yield prompt, " " + write_summary(rng, record, distractions), ""
+            yield prompt, " " + mixed_summary(rng, record, distractions), ""
         else:
             yield prompt, *checked_summary(rng, record, distractions)
+
+
+def mixed_summary(rng: random.Random, record: Record, distractions: Record) -> str:
+    """A summary of a quality that depends on the writer drawn (see WRITERS)."""
+    writer = rng.choices(WRITERS, [writer["share"] for writer in WRITERS])[0]
+    told = dict(record)
+    for slot in rng.sample(SLOTS, rng.choice(writer["wrong"])):
+        misread = slot in distractions and rng.random() < 0.5
+        told[slot] = distractions[slot] if misread else other_value(rng, slot, record[slot])
+    for slot in SLOTS:
+        if rng.random() < writer["omit"]:
+            del told[slot]
+    clauses = state_facts(rng, told)
+    if rng.random() < writer["repeat"]:
+        clauses.append(rng.choice(state_facts(rng, told)))
+    for _ in range(rng.choice(writer["filler"])):
+        clauses.insert(rng.randint(0, len(clauses)), rng.choice(FILLER_CLAUSES))
+    return join_clauses(rng, clauses)
 
 
 def checked_summary(rng: random.Random, record: Record, distractions: Record) -> tuple[str, str]:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import subprocess
@@ -254,14 +255,21 @@ def test_tokens_and_seconds_by_hand(params):
 
 def test_sizes_are_those_that_prepare_counted_with_these_params(params, tmp_path):
     assert read_data(params, tmp_path).source == "the params: the longest that they allow"
-    (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics" / "prepare.json").write_text((ROOT / "metrics" / "prepare.json").read_text())
+    tokens = {name: {"median": 20, "max": longest} for name, longest in (("prompt", 90), ("completion", 50))}
+    counted = {split: {"kept": 7} for split in ("train", "validation", "test")} | {"tokens": tokens}
+    raw = json.dumps({"posts": counted, "comparisons": counted}).encode()
     now = {"data": params.data.model_dump(mode="json"), "model.base": params.model.base}
-    lock = {"stages": {"prepare": {"params": {"params.yaml": now}}}}
+    outs = [{"path": "details/prepare.json", "md5": hashlib.md5(raw).hexdigest()}]
+    lock = {"stages": {"prepare": {"cmd": "p", "params": {"params.yaml": now}, "outs": outs}}}
     YAML().dump(lock, tmp_path / "dvc.lock")
-    data = read_data(params, tmp_path)
-    assert data.source == "metrics/prepare.json" and data.prompt < data.longest_prompt < 200
-    assert read_data(changed_params(params, {"data.max_posts": 61}), tmp_path).source.startswith("the params")
+    for home in ("details", "results/details"):  # DVC's output; in a clone without it the copy in git
+        (tmp_path / home).mkdir(parents=True)
+        (tmp_path / home / "prepare.json").write_bytes(raw)
+        data = read_data(params, tmp_path)
+        assert (data.source, data.prompt, data.longest, data.posts["test"]) == ("details/prepare.json", 20, 140, 7)
+        assert read_data(changed_params(params, {"data.max_posts": 61}), tmp_path).source.startswith("the params")
+        (tmp_path / home / "prepare.json").write_bytes(raw + b" ")  # of another commit than dvc.lock
+        assert read_data(params, tmp_path).source.startswith("the params")
 
 
 def test_the_command(params, tmp_path, capsys, monkeypatch):

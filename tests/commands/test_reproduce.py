@@ -18,11 +18,10 @@ HERE = {"processor": "A", "threads": "2"}
 
 
 def results(folder, gold=4.7, posts=398, model="m1"):
-    (folder / "metrics").mkdir(parents=True)
+    (folder / "results" / "details").mkdir(parents=True)
     (folder / "plots" / "images").mkdir(parents=True)
     evaluate = {"ppo": {"gold": gold}, "posts": posts, "win_rate": {"judge": "gold", "ppo_vs_sft": {"value": 0.7}}}
-    (folder / "metrics" / "evaluate.json").write_text(json.dumps(evaluate))
-    (folder / "metrics" / "seeds.json").write_text('{"seeds": {"count": 0}}')
+    (folder / "results" / "details" / "evaluate.json").write_text(json.dumps(evaluate))
     (folder / "plots" / "ppo.csv").write_text("update\n1\n")
     lock = {"stages": {"ppo": {"cmd": "c", "outs": [{"path": "models/ppo", "md5": model}]}}}
     (folder / "dvc.lock").write_text(json.dumps(lock))
@@ -67,22 +66,22 @@ def test_elsewhere_metrics_may_differ_within_their_tolerance(committed, tmp_path
 
 def test_counts_and_missing_metrics_must_agree(committed, tmp_path):
     made = results(tmp_path / "made", posts=397)
-    assert compare_metrics(committed / "metrics", made / "metrics") == (
+    assert compare_metrics(committed / "results/details", made / "results/details") == (
         3,
         ["evaluate.posts 398 and 397 (may differ by 0)"],
     )
-    (made / "metrics" / "evaluate.json").write_text("{}")
-    assert len(compare_metrics(committed / "metrics", made / "metrics")[1]) == 3
+    (made / "results" / "details" / "evaluate.json").write_text("{}")
+    assert len(compare_metrics(committed / "results/details", made / "results/details")[1]) == 3
     with pytest.raises(UserError, match="of 0 metrics"):  # nothing compared is nothing shown
-        (committed / "metrics" / "evaluate.json").write_text("{}")
-        (made / "metrics" / "evaluate.json").write_text("{ }")
+        (committed / "results" / "details" / "evaluate.json").write_text("{}")
+        (made / "results" / "details" / "evaluate.json").write_text("{ }")
         judge(committed, made, noted=None)
 
 
 def test_outputs_are_compared_by_their_hashes(committed, tmp_path):
     assert different_outs(committed / "dvc.lock", results(tmp_path / "made").joinpath("dvc.lock")) == []
     assert different_outs(committed / "dvc.lock", tmp_path / "missing") == ["models/ppo"]
-    assert flat_metrics(committed / "metrics") == {
+    assert flat_metrics(committed / "results/details") == {
         "evaluate.ppo.gold": 4.7,
         "evaluate.posts": 398,
         "evaluate.win_rate.ppo_vs_sft.value": 0.7,

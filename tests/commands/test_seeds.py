@@ -3,6 +3,7 @@
 import hashlib
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from minirlhf.commands import cli, seeds
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_csv
 
-CODE = "minirlhf/training/sft.py"
+CODE = "minirlhf/training"
 
 
 def git(*arguments):
@@ -24,14 +25,25 @@ def metrics(gold):
     return {"sft": {**system, "gold": 3.0}, "ppo": {**system, "gold": gold}, "kl": 2.0, "win_rate": rates}
 
 
+def write_code(folder: Path, text: str) -> None:
+    (folder / "__pycache__").mkdir(parents=True)
+    (folder / "__pycache__" / "sft.pyc").write_text(text)  # is none of it
+    (folder / "sft.py").write_text(text)
+
+
+def code_hash(text: str) -> str:
+    """As DVC makes it of a folder with one file."""
+    listed = [{"md5": hashlib.md5(text.encode()).hexdigest(), "relpath": "sft.py"}]
+    return f"{hashlib.md5(json.dumps(listed).encode()).hexdigest()}.dir"
+
+
 @pytest.fixture
 def repository(tmp_path, monkeypatch, settings):
     """A committed workspace of seed 1, and a function that adds an experiment."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "minirlhf").mkdir()
-    (tmp_path / CODE).write_text("code\n")
+    write_code(tmp_path / CODE, "code\n")
+    (tmp_path / "results" / "details").mkdir(parents=True)
     (tmp_path / "metrics").mkdir()
-    (tmp_path / "plots").mkdir()
     git("init", "-q")
 
     def write(seed=1, ppo_seed=None, kl_coef=None, code="code\n", data="d", gold=4.0, stale=False):
@@ -40,14 +52,14 @@ def repository(tmp_path, monkeypatch, settings):
             chosen["ppo"]["kl_coef"] = kl_coef
         (tmp_path / "params.yaml").write_text(json.dumps(chosen))
         text = json.dumps(metrics(gold))
-        (tmp_path / seeds.METRICS).write_text(text)
+        (tmp_path / "results" / seeds.DETAILS).write_text(text)
         digest = hashlib.md5(text.encode()).hexdigest()
         note, sft = {"path": "data/sources/posts.json", "md5": data}, {"path": "models/sft", "md5": f"sft-{seed}.dir"}
         stages = {
             "source": {"cmd": "s", "outs": [note]},
             "sft": {
                 "cmd": "s",
-                "deps": [note, {"path": CODE, "md5": hashlib.md5(code.encode()).hexdigest()}],
+                "deps": [note, {"path": CODE, "md5": code_hash(code)}],
                 "params": {"params.yaml": {"seed": seed, "sft": chosen["sft"]}},
                 "outs": [sft],
             },
@@ -56,7 +68,7 @@ def repository(tmp_path, monkeypatch, settings):
                 "deps": [{"path": "models/sft", "md5": "other.dir"} if stale else sft],
                 "params": {"params.yaml": {"seed": seed, "ppo_seed": ppo_seed, "ppo": chosen["ppo"]}},
             },
-            "evaluate": {"cmd": "s", "outs": [{"path": seeds.METRICS, "md5": digest}]},
+            "evaluate": {"cmd": "s", "outs": [{"path": seeds.DETAILS, "md5": digest}]},
         }
         (tmp_path / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
 
@@ -79,7 +91,7 @@ def test_runs_that_differ_in_the_seed_alone_count(repository, capsys, monkeypatc
     repository("two", seed=2, gold=5.0)
     repository("five", seed=5, gold=6.0)
     cli.command(["seeds", "--collect"])
-    rows = read_csv("plots/seeds.csv")
+    rows = read_csv("metrics/seeds.csv")
     assert [(row["seed"], row["ppo_score"]) for row in rows] == [(1, 4.0), (2, 5.0), (5, 6.0)]
     printed = capsys.readouterr().out
     assert "| mean |" in printed and "5.00 (2.52 to 7.48)" in printed and "3 seeds" in printed
@@ -90,7 +102,7 @@ def test_runs_that_differ_in_the_seed_alone_count(repository, capsys, monkeypatc
     "changes, why",
     [
         ({"kl_coef": 0.4}, "ppo.kl_coef is 0.4, here 0.05"),
-        ({"code": "other\n"}, "minirlhf/training/sft.py is not the same here"),
+        ({"code": "other\n"}, "minirlhf/training is not the same here"),
         ({"data": "e"}, "the data or a model's source was another"),
         ({"ppo_seed": 7}, "ppo_seed is 7, here None"),
         ({"stale": True}, "ppo was run on another models/sft than it holds now"),
@@ -130,7 +142,7 @@ def test_only_what_is_missing_is_run_and_a_failure_is_named(repository, monkeypa
     ):
         seeds.run_seeds([1, 2, 3, 4], "sft")
     assert [command[-1] for command in called] == ["seed=3", "seed=4"]
-    assert not (seeds.Path() / "plots/seeds.csv").exists()  # nothing half-done is written
+    assert not (seeds.Path() / "metrics/seeds.csv").exists()  # nothing half-done is written
     repository("seed-4", kl_coef=0.4)  # the name is taken, by another setting
     with pytest.raises(UserError):
         seeds.run_seeds([1, 4], "sft")

@@ -91,7 +91,8 @@ def test_a_folder_of_posts_becomes_json_lines(project, capsys):
 
 def test_a_long_post_is_cut_as_in_the_pipeline(project, settings, capsys):
     from minirlhf.hub.configs import load_tokenizer
-    from minirlhf.text.prompts import encode, truncate_prompt
+    from minirlhf.text.prompts import encode
+    from minirlhf.text.truncate import truncate_prompt
 
     tokenizer = load_tokenizer("models/sft")
     body = "my cat left. " * 30

@@ -8,8 +8,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from minirlhf.data import clean
-from minirlhf.data.clean import COMPARISONS, POSTS, Cleaner, Tally, digest
+from minirlhf.data.clean import Cleaner, Tally, digest
+from minirlhf.data.shapes import COMPARISONS, POSTS
 from minirlhf.text.prompts import Post, build_prompt, encode, encode_all, parse_prompt
+from minirlhf.text.spelling import same_post
 from minirlhf.training.sft import encode_example
 from tests.conftest import EOT
 
@@ -26,13 +28,18 @@ def post(body="my cat left.", completion=" cat left"):
     return {"prompt": build_prompt(Post("a", "b", body)), "completion": completion}
 
 
+def names(row):
+    """What the post of a row is known by."""
+    return set(map(digest, same_post(row["prompt"])[0]))
+
+
 def test_rows_come_out_in_the_normal_form(small_bpe):
     raw = post(completion="cat left \n") | {"record": {"who": "cat"}, "id": 7}
     raw["prompt"] += "\n"
     (row,), tally, prompts = run(small_bpe, POSTS, [raw])
     expected = post() | {"record": {"who": "cat"}, "subreddit": "a"}
     assert row == expected
-    assert prompts == {digest(expected["prompt"])}
+    assert prompts == names(post())
     lengths = [len(ids) for ids in encode_all(small_bpe, [row["prompt"], row["completion"]])]
     assert tally.tokens == {"prompt": lengths[:1], "completion": lengths[1:]}
 
@@ -56,7 +63,7 @@ def test_rows_come_out_in_the_normal_form(small_bpe):
     ],
 )
 def test_each_reason_for_refusal_is_counted(small_bpe, row, reason):
-    excluded = {digest(post(body="held out")["prompt"])}
+    excluded = names(post(body="held out"))
     kept, tally, _ = run(small_bpe, POSTS, [post(), row], excluded=excluded)
     assert kept == [post() | {"subreddit": "a"}]
     assert tally.refused == Counter({reason: 1})
@@ -82,7 +89,7 @@ def test_long_prompts_are_cut_and_counted(small_bpe):
     assert len(encode(small_bpe, row["prompt"])) == tally.tokens["prompt"][0] <= 100
     assert row["prompt"].endswith("my cat left.\n\nTL;DR:")
     assert tally.truncated == 1
-    assert prompts == {digest(post(body="my cat left.\n" * 50)["prompt"])}  # of the whole post
+    assert prompts == names(post(body="my cat left.\n" * 50))  # of the whole post
 
 
 @pytest.mark.parametrize(("max_prompt", "max_response"), [(512, 53), (150, 40)])
@@ -120,7 +127,7 @@ def test_a_limit_ends_the_reading(small_bpe, monkeypatch):
 
     kept, _, prompts = run(small_bpe, POSTS, rows(), limit=3)
     assert [row["prompt"] for row in kept] == [post(body=f"cat {number}")["prompt"] for number in range(3)]
-    assert len(prompts) == 3
+    assert len(prompts) == 6  # two names each
 
 
 TEXTS = st.text(st.characters(exclude_categories=())) | st.none() | st.integers()

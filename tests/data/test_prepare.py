@@ -56,14 +56,14 @@ def test_no_split_shares_a_prompt_with_what_it_is_held_out_from(own, tmp_path):
         "comparisons/validation": "y",
         "comparisons/test": "d",
     }
-    assert describe(tallies["posts"]["train"]) == "1 duplicate"
-    assert describe(tallies["comparisons"]["train"]) == "1 held_out"
+    assert describe(tallies["posts"]["train"].refused) == "1 duplicate"
+    assert describe(tallies["comparisons"]["train"].refused) == "1 held_out"
 
 
 def test_the_metrics_and_the_histogram(own):
     tallies = own(POSTS, PAIRS)
     metrics = summarize(tallies)
-    assert metrics["posts"]["train"] == {"kept": 2, "truncated": 0, "refused": {"duplicate": 1}}
+    assert metrics["posts"]["train"] == {"kept": 2, "truncated": 0, "refused": {"duplicate": 1}, "changed": {}}
     assert metrics["posts"]["tokens"] == {
         "prompt": {"median": 1, "p95": 1, "max": 1},
         "completion": {"median": 3, "p95": 3, "max": 3},

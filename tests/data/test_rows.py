@@ -7,42 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from minirlhf.data.rows import find_split_files, read_rows, to_trl_columns
+from minirlhf.data.rows import read_rows
 from minirlhf.runtime.errors import UserError
-
-
-def touch(folder, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-
-
-def found(folder):
-    files = find_split_files(folder, "mine")
-    return {split: [path.relative_to(folder).as_posix() for path in paths] for split, paths in files.items()}
-
-
-def test_split_files_of_the_usual_layouts(tmp_path):
-    names = ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", "data/validation.jsonl"]
-    touch(tmp_path, *names, "README.md", "data/training.jsonl", "data/extra.jsonl")
-    assert found(tmp_path) == {"train": names[:2], "validation": names[2:]}
-
-
-def test_split_files_of_the_hubs_parquet_copies(tmp_path):
-    names = ["train/0000.parquet", "train/0001.parquet", "validation/0000.parquet", "test/0000.parquet"]
-    touch(tmp_path, *names)
-    assert found(tmp_path) == {"train": names[:2], "validation": names[2:3], "test": names[3:]}
-
-
-def test_folders_without_the_splits_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"mine: no train split: expected train.jsonl or train\*.parquet"):
-        found(tmp_path)
-    touch(tmp_path, "train.jsonl")
-    with pytest.raises(UserError, match="mine: no validation split"):
-        found(tmp_path)
-    touch(tmp_path, "old/train.jsonl", "validation.jsonl")
-    with pytest.raises(UserError, match=r"mine: several data sets in one folder \(\., old\)"):
-        found(tmp_path)
 
 
 def test_rows_of_json_lines(tmp_path):
@@ -73,34 +39,6 @@ def test_damaged_parquet_is_named(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match="train.parquet: not a parquet file that can be read"):
             list(read_rows(path))
-
-
-INFO = {"subreddit": "a", "title": "b", "post": "c"}
-SUMMARIES = [{"text": " x"}, {"text": " y"}]
-
-
-def test_openai_comparisons_become_trl_columns():
-    prompt = "SUBREDDIT: r/a\n\nTITLE: b\n\nPOST: c\n\nTL;DR:"
-    row = to_trl_columns({"info": INFO, "summaries": SUMMARIES, "choice": 0, "worker": "w"})
-    assert row == {"prompt": prompt, "chosen": " x", "rejected": " y"}
-    row = {"prompt": "p", "completion": "c"}
-    assert to_trl_columns(row) is row
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"choice": 2}, "mistyped_field"),
-        ({"choice": "0"}, "mistyped_field"),
-        ({"choice": 1.0}, "mistyped_field"),
-        ({"summaries": SUMMARIES[:1]}, "mistyped_field"),
-        ({"summaries": None}, "missing_field"),
-        ({"info": {"article": "news"}}, "missing_field"),
-        ({"info": INFO | {"post": None}}, "not_a_post"),
-    ],
-)
-def test_openai_rows_that_are_refused(change, reason):
-    assert to_trl_columns({"info": INFO, "summaries": SUMMARIES, "choice": 0} | change) == reason
 
 
 @given(
@@ -136,12 +74,3 @@ def test_any_damage_to_parquet_is_rows_or_a_user_error(tmp_path_factory, content
         assert all(isinstance(row, dict | str) for row in read_rows(path))
     except UserError as error:
         assert "train.parquet: not a parquet file that can be read: " in str(error) and "\n" not in str(error)
-
-
-ODD = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4)
-PARTS = ODD | st.dictionaries(st.sampled_from(["subreddit", "title", "post", "text"]), ODD)
-
-
-@given(st.dictionaries(st.sampled_from(["info", "summaries", "choice", "prompt"]), PARTS | st.lists(PARTS, max_size=2)))
-def test_any_row_becomes_a_row_or_a_reason(row):
-    assert isinstance(to_trl_columns(row), dict | str)

@@ -42,10 +42,18 @@ def test_a_test_split_is_taken_as_it_is(own, tmp_path):
     assert len(prompts(own(), "validation")) == 40
 
 
+def test_a_test_split_alone_is_halved(own, tmp_path):
+    (tmp_path / "own" / "validation.jsonl").rename(tmp_path / "own" / "test.jsonl")
+    validation, test = prompts(own(), "validation"), prompts(own(), "test")
+    assert sorted(validation + test) == sorted(f"validation {number}" for number in range(40))
+    assert 10 < len(test) < 30
+
+
 def test_halves_follow_the_prompt_alone():
     row = next(row for n in range(99) if is_for_test(row := {"prompt": f"{n}", "completion": "a"}))
-    assert is_for_test({"prompt": row["prompt"] + "\n", "chosen": "b"})
-    assert not is_for_test("invalid_utf8") and not is_for_test({"prompt": 3}) and not is_for_test({})
+    assert is_for_test({"prompt": f" {row['prompt']}\r\n\r\nTL;DR:", "chosen": "b"})
+    assert is_for_test({"prompt": [{"role": "user", "content": row["prompt"]}], "completion": "b"})
+    assert not is_for_test("invalid_utf8")
 
 
 def test_a_hub_data_set_is_read_at_its_commit(tmp_path, monkeypatch, settings):
@@ -74,8 +82,7 @@ def test_a_hub_data_set_is_read_at_its_commit(tmp_path, monkeypatch, settings):
     options = {"repo_type": "dataset", "revision": "c", "allow_patterns": ["comparisons/*"]}
     assert asked == [(name, options)]
     rows = [row for split in ("train", "validation", "test") for row in source.rows(split)]
-    assert len(rows) == 40 and all("TITLE: comparisons" in row["prompt"] for row in rows)
-    assert rows[1] | {"prompt": ""} == {"prompt": "", "chosen": " y", "rejected": " x"}
+    assert len(rows) == 40 and all(row["info"]["title"] == "comparisons" for row in rows)
 
 
 def test_a_download_that_fails_is_one_line(monkeypatch, settings):

@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from minirlhf.evaluation import evaluator
-from minirlhf.evaluation.evaluator import evaluate, numbered_folders
+from minirlhf.evaluation import run as stage
+from minirlhf.evaluation.run import evaluate, numbered_folders
 from minirlhf.runtime.errors import UserError
 
 
@@ -28,10 +28,10 @@ def findings(tiny_models, world_posts, params):
             settings["evaluate"]["judge"] = {"kind": kind, "name": judge}
         chosen = type(params).model_validate_json(json.dumps(settings))
         sft, ppo = str(tiny_models / "sft"), str(tiny_models / ppo)
-        return evaluate(posts, chosen, sft, ppo, "unused", tiny_models / snapshots, 640)
+        return evaluate(posts, posts, chosen, sft, ppo, "unused", tiny_models / snapshots, 640)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluator, "load_reward", lambda *args: letters)
+        patch.setattr(stage, "load_reward", lambda *args: letters)
         yield run
 
 
@@ -55,7 +55,7 @@ def test_every_number_of_a_summary_is_in_the_results(findings, world_posts):
     rewards = [row["ppo"]["reward"] for row in found.summaries]
     assert rewards == letters(None, [row["ppo"]["summary"] for row in found.summaries])
     assert np.mean(rewards) == pytest.approx(found.metrics["ppo"]["reward"], rel=1e-5)
-    wins = [np.sign(row["ppo"]["gold"] - row["sft"]["gold"]) / 2 + 0.5 for row in found.summaries]
+    wins = [np.sign(row["ppo_best"]["gold"] - row["sft_best"]["gold"]) / 2 + 0.5 for row in found.summaries]
     assert np.mean(wins) == pytest.approx(found.metrics["win_rate"]["ppo_vs_sft"]["value"], abs=1e-6)
     assert [row["post"] for row in found.summaries] == [post["prompt"] for post in world_posts]
 
@@ -67,12 +67,15 @@ def test_equal_policies_tie_everywhere(findings):
     assert metrics["sft"] == metrics["ppo"]
 
 
-def test_the_authors_summaries_are_judged_once(findings, tmp_path):
+def test_the_authors_summaries_are_judged_once(findings, world_posts, tmp_path):
     file = tmp_path / "counting.py"
     file.write_text("asked = []\ndef score(prompts, responses):\n    asked.extend(responses)\n"
                     "    return [float(len(asked) > 0) for _ in responses]\n")  # fmt: skip
     findings(has_records=False, judge=f"{file}:score")
-    assert len(sys.modules["counting"].asked) == 24 * 5 + 8 * 4 + 8 * 2  # five sets; best of 4 and two points on 8
+    # Equal ones of a set once. On the 6 chosen posts each policy at two temperatures, and best of 4; on the others the
+    # authors', each policy at both, best of 4 at its best temperature and for the frontier, and two points of it.
+    assert 24 * 3 < len(sys.modules["counting"].asked) <= 6 * 4 + 6 * 4 + 24 * 5 + 8 * 4 * 2 + 8 * 2
+    assert sys.modules["counting"].asked.count(world_posts[0]["completion"]) == 1
 
 
 def test_the_same_run_gives_the_same_results(findings):
@@ -111,7 +114,9 @@ def comparing(tmp_path_factory):
 
 def test_a_judge_that_compares_decides_on_real_text(findings, comparing):
     found = findings(has_records=False, judge=comparing, kind="pairwise_function")
-    texts = [[len(row[system]["summary"]) for row in found.summaries] for system in ("ppo", "sft", "reference")]
+    texts = [
+        [len(row[system]["summary"]) for row in found.summaries] for system in ("ppo_best", "sft_best", "reference")
+    ]
     ppo, sft, reference = map(np.array, texts)
     rates = found.metrics["win_rate"]
     assert rates["judge"] == comparing and rates["posts"] == 24 and rates["pairs"] == {"judged": 72}
@@ -121,8 +126,8 @@ def test_a_judge_that_compares_decides_on_real_text(findings, comparing):
     assert rates["position_bias"]["first_place"]["value"] == 0.5
     assert "judge" not in found.metrics["ppo"]  # it gives no scores
     rows = found.plots["win_rates"]
-    assert [row["judge"] for row in rows[::6]] == [comparing, "training reward", "training reward"]
-    assert {row["decoding"] for row in rows if row["judge"] == comparing} == {"sampled"}
+    assert [row["judge"] for row in rows[::6]] == [comparing, *["training reward"] * 3]
+    assert {row["decoding"] for row in rows if row["judge"] == comparing} == {"best"}
     assert f"by this judge: {comparing}" in found.page and "| training reward | tokens |" in found.page
 
 
@@ -132,7 +137,7 @@ def test_examples_of_a_judge_that_compares_are_its_wins_the_largest_by_reward_fi
     for kind, sign in (("gain", 1), ("loss", -1)):
         won = [row for row in rows if row["gain"] == sign and row["shown"] != "sample"]
         assert [row for row in won if row["shown"] == kind] == [row for row in rows if row["shown"] == kind]
-        won.sort(key=lambda row: sign * (row["sft"]["reward"] - row["ppo"]["reward"]))
+        won.sort(key=lambda row: sign * (row["sft_best"]["reward"] - row["ppo_best"]["reward"]))
         assert [row["shown"] for row in won] == [kind] * min(10, len(won)) + [None] * (len(won) - 10)
 
 

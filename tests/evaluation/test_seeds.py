@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from minirlhf.evaluation.seeds import COLUMNS, aggregate, is_among, seed_row
+from minirlhf.evaluation.seeds import COLUMNS, is_among, seed_row
 from minirlhf.statistics.intervals import mean_interval, t975
 
 
@@ -22,15 +22,16 @@ def test_a_row_has_the_deciding_judges_scores():
     assert seed_row(1, real)["ppo_score"] == 0.5
 
 
-def test_t_quantiles_join_where_the_table_ends():
-    assert t975(1) == 12.706 and t975(4) == 2.776
-    assert t975(30) > t975(31) == pytest.approx(2.0395, abs=1e-3)
-    assert t975(120) == pytest.approx(1.9799, abs=1e-3) and t975(10**6) == pytest.approx(1.96, abs=1e-3)
+def test_t_quantiles_are_those_of_the_tables():
+    # NIST/SEMATECH e-Handbook, table 1.3.6.7.2
+    assert (t975(1), t975(4)) == (pytest.approx(12.706, abs=5e-4), pytest.approx(2.776, abs=5e-4))
+    assert t975(31) == pytest.approx(2.0395, abs=5e-5)
+    assert t975(120) == pytest.approx(1.9799, abs=5e-5) and t975(10**6) == pytest.approx(1.95997, abs=5e-6)
 
 
 def test_intervals_are_those_of_students_t():
-    # 1, 2, 3, 4, 5: s = sqrt(2.5), half = 2.776 x sqrt(2.5) / sqrt(5) = 2.776 x sqrt(0.5)
-    assert mean_interval([1.0, 2.0, 3.0, 4.0, 5.0]) == {"value": 3.0, "low": 1.03707, "high": 4.96293}
+    # 1, 2, 3, 4, 5: s = sqrt(2.5), half = 2.77645 x sqrt(2.5) / sqrt(5) = 2.77645 x sqrt(0.5)
+    assert mean_interval([1.0, 2.0, 3.0, 4.0, 5.0]) == {"value": 3.0, "low": 1.03676, "high": 4.96324}
     assert mean_interval([2.0]) == {"value": 2.0, "low": None, "high": None}
 
 
@@ -40,9 +41,6 @@ def test_intervals_over_five_seeds_cover_the_truth():
     assert 0.93 <= sum(row["low"] <= 3.0 <= row["high"] for row in found) / len(found) <= 0.97
 
 
-def test_the_aggregate_and_whether_a_run_is_part_of_it():
+def test_whether_a_run_is_one_of_the_seeds():
     rows = [seed_row(seed, metrics(4.0 + seed)) for seed in (0, 1)]
-    found = aggregate(rows)["seeds"]
-    assert found["count"] == 2 and found["ppo_score"]["value"] == 4.5 and found["kl"]["low"] == 2.0
     assert is_among(metrics(5.0), rows) and not is_among(metrics(5.1), rows)
-    assert aggregate([]) == {"seeds": {"count": 0}}

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from minirlhf.data.rows import to_trl_columns
+from minirlhf.data.shapes import COMPARISONS, to_shape
 from minirlhf.feedback.exchange import read_given, to_openai, to_trl
 from minirlhf.feedback.votes import Votes, add, read_votes
 from minirlhf.runtime.errors import UserError
@@ -93,7 +93,7 @@ def test_openai_confidence_survives_the_way_there_and_back(tmp_path):
         "title": "b",
         "subreddit": "a",
     }
-    assert to_trl_columns(json.loads(json.dumps(row))) == TRL  # as `data.comparisons` reads that data set
+    assert to_shape(json.loads(json.dumps(row)), COMPARISONS) == TRL  # as `data.comparisons` reads that data set
     assert list(to_trl(votes)) == [TRL]
 
 
@@ -102,9 +102,9 @@ def test_openai_confidence_survives_the_way_there_and_back(tmp_path):
     [
         ({**TRL, "rejected": "x "}, "identical"),
         ({**TRL, "rejected": " "}, "empty"),
-        ({**TRL, "rejected": None}, "mistyped_field"),
-        ({**TRL, "rejected": "\ud800"}, "mistyped_field"),
-        ({**OPENAI, "info": {"article": "news", "id": "1"}}, "not_a_post"),
+        ({**TRL, "rejected": None}, "missing_field"),
+        ({**TRL, "rejected": "\ud800"}, "invalid_utf8"),
+        ({**OPENAI, "info": {"subreddit": None, "title": "b", "post": "c"}}, "not_a_post"),
         ({**OPENAI, "choice": 7}, "mistyped_field"),
         ({"data": {"prompt": "p", "answer": "x"}, "annotations": [{"result": [{"value": {}}]}]}, "no_two_summaries"),
         ({**LABEL_STUDIO, "annotations": [{"result": [{"value": {"selected": "neither"}}]}]}, "unknown_choice"),

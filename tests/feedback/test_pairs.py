@@ -125,7 +125,10 @@ def test_candidates_make_all_pairs_but_equal_ones(tmp_path):
 
 
 def test_results_make_pairs_of_systems_without_equal_ones(tmp_path):
-    row = {name: {"summary": text, "ended": True} for name, text in (("reference", "r"), ("sft", "s"), ("ppo", "s"))}
+    row = {
+        name: {"summary": text, "ended": True}
+        for name, text in (("reference", "r"), ("sft_best", "s"), ("ppo_best", "s"))
+    }
     write_jsonl(tmp_path / "s.jsonl", [{"post": "p", **row}])
     pairs = result_pairs(tmp_path / "s.jsonl")
     assert [tuple(side.system for side in pair.summaries) for pair in pairs] == [

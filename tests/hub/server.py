@@ -4,10 +4,16 @@
     GET  /api/{models,datasets}/NAME/tree/COMMIT?recursive=True    its files with sizes and hashes
     HEAD, GET  [/datasets]/NAME/resolve/COMMIT/FILE                a small file, or where a large one is
     HEAD, GET  /cdn/SHA256                                         a large file, in ranges too
+    POST /api/repos/create                                         a new repository
+    POST /api/models/NAME/preupload/REVISION                       which files are large
+    POST /NAME.git/info/lfs/objects/batch, PUT /lfs/SHA256         where a large file goes; the file
+    POST /api/models/NAME/commit/REVISION                          a commit: small files, and which large ones
+    POST /api/validate-yaml                                        whether a card's metadata can be read
 
 Headers and error codes are the real hub's. Anything else is answered with 404 and noted in `unknown`.
 """
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -22,6 +28,7 @@ from urllib.parse import unquote, urlsplit
 LARGE = (".safetensors", ".parquet")  # kept by git LFS on the hub
 REPO = re.compile(r"/api/(models|datasets)/(.+?)(?:/(revision|tree)/([^/]+))?/?")
 IGNORED = ("/api/agent-harnesses",)  # which agents huggingface_hub is to recognise; only where one seems to run it
+WRITE = re.compile(r"/(?:api/models/)?(.+?)(/preupload|/commit|\.git/info/lfs/objects/batch)(?:/[^/]+)?")
 FILE = re.compile(r"/(datasets/)?(.+?)/resolve/([^/]+)/(.+)")
 
 
@@ -39,6 +46,7 @@ class Hub:
     """The hub. Repositories may be changed, and faults put in, while it runs."""
 
     TOKEN = "hf_loopback"
+    READER = "hf_reader"  # a token that may not write
 
     def __init__(self):
         self.repositories: dict[tuple[str, str], Repository] = {}
@@ -47,6 +55,8 @@ class Hub:
         self.cut_after: int | None = None  # a large file's connection is cut after so many bytes of it, always
         self.damaged: set[bytes] = set()  # files that are sent with their last byte changed
         self.status: int | None = None  # what is answered to every request, as 503
+        self.uploaded: dict[str, bytes] = {}  # large files by SHA-256; not in any repository before a commit names them
+        self.cut_upload = False  # the connection is cut in the middle of a large file, always
         self._server: ThreadingHTTPServer | None = None
         self._port = 0
 
@@ -117,10 +127,82 @@ class Handler(BaseHTTPRequestHandler):
                 self.hub.unknown.append(self.requestline)
             self._fail(404)
 
+    def do_PUT(self) -> None:
+        self.hub.requests.append(f"PUT {self.path}")
+        assert self.headers["Authorization"] is None
+        length = int(self.headers["Content-Length"])
+        if self.hub.cut_upload:
+            self.rfile.read(length // 2)
+            self.close_connection = True
+            return self.connection.shutdown(socket.SHUT_RDWR)
+        content = self.rfile.read(length)
+        assert self.path == f"/lfs/{hashlib.sha256(content).hexdigest()}"
+        self.hub.uploaded[self.path.removeprefix("/lfs/")] = content
+        self._send(b"")
+
+    def do_POST(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append(f"POST {path}")
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if path == "/api/validate-yaml":
+            return self._json({"errors": [], "warnings": []})
+        token, match = self.headers["Authorization"], WRITE.fullmatch(path)
+        if token is None:
+            return self._fail(401, message="Invalid username or password.")
+        if token != f"Bearer {Hub.TOKEN}":
+            return self._fail(403, message="You don't have the rights to create or to write here")
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['organization'] or 'me'}/{asked['name']}"
+            if ("model", name) in self.hub.repositories:
+                return self._json({"url": f"{self.hub.url}/{name}"}, 409)
+            self.hub.repositories["model", name] = Repository(private=asked.get("visibility") == "private")
+            self.hub.commit("model", name, {".gitattributes": b"*.safetensors filter=lfs"})
+            return self._json({"url": f"{self.hub.url}/{name}"})
+        if match is None:
+            self.hub.unknown.append(self.requestline)
+            return self._fail(404)
+        name, what = match[1], match[2].rpartition("/")[2]
+        {"preupload": self._preupload, "batch": self._batch, "commit": self._commit}[what](name, body)
+
+    def _preupload(self, name: str, body: bytes) -> None:
+        modes = {True: "lfs", False: "regular"}
+        files = [
+            {
+                "path": file["path"],
+                "uploadMode": modes[file["path"].endswith(LARGE)],
+                "shouldIgnore": False,
+                "oid": None,
+            }
+            for file in json.loads(body)["files"]
+        ]
+        self._json({"files": files})
+
+    def _batch(self, name: str, body: bytes) -> None:
+        objects = json.loads(body)["objects"]
+        for each in objects:
+            if each["oid"] not in self.hub.uploaded:
+                each["actions"] = {"upload": {"href": f"{self.hub.url}/lfs/{each['oid']}", "header": {}}}
+        self._json({"transfer": "basic", "objects": objects})
+
+    def _commit(self, name: str, body: bytes) -> None:
+        repository, lines = self.hub.repositories["model", name], [json.loads(line) for line in body.splitlines()]
+        files = dict(repository.commits.get(repository.refs.get("main", ""), {}))
+        for line in lines:
+            if line["key"] == "file":
+                files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            elif line["key"] == "lfsFile":
+                files[line["value"]["path"]] = self.hub.uploaded[line["value"]["oid"]]
+        commit = self.hub.commit("model", name, files)
+        self._json({"success": True, "commitOid": commit, "commitUrl": f"{self.hub.url}/{name}/commit/{commit}"})
+
+    def _json(self, value: dict, status: int = 200) -> None:
+        self._send(json.dumps(value).encode(), {"Content-Type": "application/json"}, status)
+
     def _find(self, kind: str, name: str, revision: str | None) -> tuple[str, dict[str, bytes]] | None:
         """A commit and its files; or None, and the error is sent."""
         repository, token = self.hub.repositories.get((kind, name)), self.headers["Authorization"]
-        if token not in (None, f"Bearer {Hub.TOKEN}"):
+        if token not in (None, f"Bearer {Hub.TOKEN}", f"Bearer {Hub.READER}"):
             return self._fail(401, message="Invalid credentials in Authorization header")
         if repository is None or (repository.private and token is None):
             return self._fail(401 if token is None else 404, "RepoNotFound")
@@ -140,8 +222,9 @@ class Handler(BaseHTTPRequestHandler):
         if view == "tree":
             self._send(json.dumps([describe(name, content) for name, content in sorted(files.items())]).encode())
         else:
+            access = {"private": self.hub.repositories[kinds.removesuffix("s"), name].private}
             siblings = [{"rfilename": name} for name in sorted(files)]
-            self._send(json.dumps({"id": name, "sha": commit, "siblings": siblings, "tags": []}).encode())
+            self._send(json.dumps({"id": name, "sha": commit, "siblings": siblings, "tags": []} | access).encode())
 
     def _file(self, dataset: str | None, name: str, revision: str, file: str) -> None:
         found = self._find("dataset" if dataset else "model", name, revision)

@@ -38,7 +38,9 @@ def test_a_model_keeps_its_function_gradient_weights_and_config(name):
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 5), (1, 5), (0, 5)])
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_linear_is_the_product_to_fp32_rounding(shape, transposed, with_bias):
+@pytest.mark.parametrize("products", ["onednn", "pytorch"])
+def test_linear_is_the_product_to_fp32_rounding(shape, transposed, with_bias, products, monkeypatch):
+    monkeypatch.setattr(kernels, "PRODUCTS", products)
     torch.manual_seed(0)
     inputs, bias = torch.randn(shape, requires_grad=True), torch.randn(7, requires_grad=True) if with_bias else None
     stored = torch.randn((5, 7) if transposed else (7, 5), requires_grad=True)
@@ -56,10 +58,28 @@ def test_linear_is_the_product_to_fp32_rounding(shape, transposed, with_bias):
 
 def test_only_needed_products_are_made(monkeypatch):
     made = []
+    monkeypatch.setattr(kernels, "PRODUCTS", "onednn")
     monkeypatch.setattr(kernels, "_ONEDNN_LINEAR", lambda left, right, *_: made.append(left.shape) or left @ right.t())
     weight = torch.randn(7, 5)  # frozen: adapters are trained beside it
     linear(torch.randn(3, 5, requires_grad=True), weight, None).sum().backward()
     assert made == [(3, 5), (3, 7)]
+
+
+def test_the_rule_by_processor_and_shape(monkeypatch):
+    made = []
+    fake = lambda left, right, *_: made.append((len(left), len(right))) or left @ right.t()  # noqa: E731
+    monkeypatch.setattr(kernels, "_ONEDNN_LINEAR", fake)
+    head, layer = torch.randn(9000, 4), torch.randn(8, 4)
+    for products, expected in (("onednn", [(3, 9000), (50, 9000), (3, 8)]), ("pytorch", [(3, 9000)])):
+        monkeypatch.setattr(kernels, "PRODUCTS", products)
+        made.clear()
+        with torch.no_grad():
+            for rows, weight in ((3, head), (50, head), (3, layer)):
+                linear(torch.randn(rows, 4), weight, None)
+        assert made == expected
+    made.clear()
+    linear(torch.randn(3, 4, requires_grad=True), head, None).sum().backward()
+    assert made == []  # the gradient is PyTorch's, so the product is
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

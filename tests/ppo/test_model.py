@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
-import minirlhf.ppo.model as model_module
+from minirlhf.models import logprobs as logprobs_module
 from minirlhf.models.logprobs import Sequences, longest_first, token_logprobs
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.runtime.errors import UserError
@@ -25,7 +25,7 @@ def make(kind):
 def test_logprobs_of_a_batch_are_those_of_each_sequence_alone(kind):
     model = make(kind)
     parts, batch = TrunkAndHead(model), Sequences.pack(PROMPTS, RESPONSES, "cpu")
-    packed = token_logprobs(parts, model_module.select_states(parts.trunk, batch), batch.targets, 0.7)
+    packed = token_logprobs(parts, logprobs_module.select_states(parts.trunk, batch), batch.targets, 0.7)
     expected = []
     for prompt, response in zip(PROMPTS, RESPONSES, strict=True):
         logits = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1] / 0.7
@@ -36,9 +36,9 @@ def test_logprobs_of_a_batch_are_those_of_each_sequence_alone(kind):
 def test_work_in_pieces_gives_the_same_values_and_gradients(monkeypatch):
     results = []
     for limit in (2**26, 2 * VOCABULARY):
-        monkeypatch.setattr(model_module, "LOGITS_AT_ONCE", limit)
+        monkeypatch.setattr(logprobs_module, "LOGITS_AT_ONCE", limit)
         parts, batch = TrunkAndHead(make_policy()), Sequences.pack(PROMPTS, RESPONSES, "cpu")
-        logprobs = token_logprobs(parts, model_module.select_states(parts.trunk, batch), batch.targets, 0.7)
+        logprobs = token_logprobs(parts, logprobs_module.select_states(parts.trunk, batch), batch.targets, 0.7)
         logprobs.sum().backward()
         results.append((logprobs, parts.model.lm_head.weight.grad))
     for whole, pieces in zip(*results, strict=True):
@@ -49,7 +49,7 @@ def test_the_head_sees_response_positions_only():
     parts, seen = TrunkAndHead(make_policy()), []
     parts.head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
     batch = Sequences.pack(PROMPTS, RESPONSES, "cpu")
-    token_logprobs(parts, model_module.select_states(parts.trunk, batch), batch.targets, 1.0)
+    token_logprobs(parts, logprobs_module.select_states(parts.trunk, batch), batch.targets, 1.0)
     assert seen == [(6, VOCABULARY)]
 
 

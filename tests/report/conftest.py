@@ -43,6 +43,7 @@ def find(posts, judges, scorer=None, compare=None, vote=None):
     from minirlhf.evaluation.measures import measure
     from minirlhf.evaluation.people import match
     from minirlhf.evaluation.tables import frontier_row
+    from minirlhf.evaluation.temperatures import BestOfN, Choice
     from minirlhf.statistics.bootstrap import Bootstrap
     from minirlhf.world import judge
 
@@ -61,11 +62,15 @@ def find(posts, judges, scorer=None, compare=None, vote=None):
     scores = {kl: bootstrap.mean(np.arange(3.0) + kl) for kl in (0.0, 2.0)}
     judged = scores if records or scorer else {}
     path = [frontier_row("ppo", at, kl, scores[kl], judged.get(kl)) for at, kl in ((0, 0.0), (64, 2.0))]
+    scoring = next(name for name in judges if name in measures["ppo"])
+    at = {name: {0.0: measures[name][scoring], 1.0: measures[name][scoring] - 1} for name in ("sft", "ppo")}
     measured = Measured(
         posts=posts,
         post_tokens=np.arange(len(posts), dtype=float),
-        summaries={"sampled": summaries, "greedy": summaries},
-        measures={"sampled": measures, "greedy": measures},
+        summaries=dict.fromkeys(("best", "sampled", "greedy"), summaries),
+        measures=dict.fromkeys(("best", "sampled", "greedy"), measures),
+        choice=Choice(at),
+        best_of_n=BestOfN(16, 0.5, len(posts), bootstrap.mean(measures["sft"][scoring] + 0.5)),
         log_ratios=np.linspace(1.0, 3.0, len(posts)),
         frontier=path,
         verdicts={pair: compare.compare(prompts, *texts) for pair, texts in pairs.items()},
@@ -105,9 +110,10 @@ def write(folder, posts, judges, settings, **judge):
 
     found = find(posts, judges, **judge)
     for name, rows in found.plots.items():
-        write_csv(folder / "plots" / f"{name}.csv", rows, COLUMNS.get(name))
-    write_json(folder / "metrics" / "evaluate.json", found.metrics)
-    write_jsonl(folder / "results" / "summaries.jsonl", found.summaries)
+        write_csv(folder / "details" / f"{name}.csv", rows, COLUMNS.get(name))
+    write_json(folder / "details" / "evaluate.json", found.metrics)
+    write_jsonl(folder / "details" / "summaries.jsonl", found.summaries)
+    (folder / "details" / "summaries.md").write_text(found.page)
     names = ("reward", "kl", "length", "ended", "entropy", "policy_loss", "value_loss", "clip_fraction")
     names += ("explained_variance", "policy_grad_norm", "eval_reward", "eval_kl", "eval_length", "eval_ended")
     ppo = [{"update": u, "episodes": 64 * u} | {name: 0.1 * u for name in names} for u in range(5)]
@@ -125,13 +131,14 @@ def write(folder, posts, judges, settings, **judge):
         **reward_tables("gold" in judges),
     }
     own = seed_row(1, found.metrics)
-    tables["seeds"] = [own, {name: value + (1 if name == "seed" else 0.1) for name, value in own.items()}]
+    seeds = [own, {name: value + (1 if name == "seed" else 0.1) for name, value in own.items()}]
+    write_csv(folder / "metrics" / "seeds.csv", seeds)
     for name, rows in tables.items():
-        write_csv(folder / "plots" / f"{name}.csv", rows)
-    write_json(folder / "metrics" / "reward.json", reward_metrics("gold" in judges))
-    write_json(folder / "metrics" / "ppo.json", {"ppo_stopped": None})
+        write_csv(folder / "details" / f"{name}.csv", rows)
+    write_json(folder / "details" / "reward.json", reward_metrics("gold" in judges))
+    write_json(folder / "details" / "ppo.json", {"stopped": None})
     for name in ("prepare", "sft"):
-        write_json(folder / "metrics" / f"{name}.json", {})
+        write_json(folder / "details" / f"{name}.json", {})
     for name in ("posts", "comparisons"):
         write_json(folder / "data" / "sources" / f"{name}.json", {"kind": "embedded"})
     write_json(folder / "data" / "sources" / "base.json", {"kind": "folder", "name": "models/base", "sha256": "a1b2"})
@@ -220,4 +227,4 @@ def voted(tmp_path_factory, some_posts, make_settings):
 def inputs(embedded):
     from minirlhf.report.inputs import read_inputs
 
-    return read_inputs(embedded / "metrics", embedded / "plots", embedded / "results" / "summaries.jsonl")
+    return read_inputs(embedded / "details", embedded / "metrics" / "seeds.csv")

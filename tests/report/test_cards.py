@@ -30,7 +30,7 @@ def cards_of(inputs, settings, sources=EMBEDDED):
 
 @pytest.fixture
 def truthless(real):
-    return read_inputs(real / "metrics", real / "plots", real / "results" / "summaries.jsonl")
+    return read_inputs(real / "details", real / "metrics" / "seeds.csv")
 
 
 def test_the_front_matter_is_the_hubs(inputs, settings):
@@ -82,7 +82,7 @@ def test_another_judge_is_named_with_its_scores(request, settings):
     cards = {}
     for results in ("scored", "compared"):
         folder = request.getfixturevalue(results)
-        inputs = read_inputs(folder / "metrics", folder / "plots", folder / "results" / "summaries.jsonl")
+        inputs = read_inputs(folder / "details", folder / "metrics" / "seeds.csv")
         cards[results] = cards_of(inputs, settings, HUB)
     for name in ("sft", "ppo"):
         assert "| score by models/own/another-reward-model, in its own units | " in cards["scored"][name]
@@ -97,7 +97,7 @@ def test_limits_follow_from_what_was_measured(inputs, truthless, settings):
     for row in inputs.plots["reward_probes"]:
         if row["probe"] == "misread":
             row |= {"value": 0.5, "low": 0.4, "high": 0.6}
-    inputs.metrics["ppo"]["ppo_stopped"] = "KL above its ceiling"
+    inputs.metrics["ppo"]["stopped"] = "KL above its ceiling"
     inputs.metrics["reward"]["reward_length"]["longer_by_model"] = {"value": 0.95, "low": 0.9, "high": 0.99}
     cards = cards_of(inputs, settings)
     assert "blind to misread facts" in cards["reward"] and "blind to misread facts" in cards["ppo"]
@@ -110,7 +110,7 @@ def test_limits_follow_from_what_was_measured(inputs, truthless, settings):
 def test_text_of_params_and_names_breaks_nothing(inputs, settings):
     settings["model"]["base"] = settings["data"]["posts"] = settings["reward"]["pretrained"] = NASTY
     sources = {key: {"kind": "hub", "name": NASTY, "commit": NASTY} for key in HUB}
-    inputs.metrics["ppo"]["ppo_stopped"] = NASTY
+    inputs.metrics["ppo"]["stopped"] = NASTY
     for text in cards_of(inputs, settings, sources).values():
         _, front, body = text.split("---\n", 2)
         fields = YAML(typ="safe").load(front)
@@ -136,7 +136,7 @@ def test_no_date_and_no_place_of_this_machine(inputs, settings, tmp_path):
     settings["model"]["base"] = settings["reward"]["pretrained"] = str(tmp_path / "gpt2")
     sources = EMBEDDED | {key: {"kind": "folder", "name": str(tmp_path / "gpt2"), "sha256": "d4"}
                           for key in ("base", "reward")}  # fmt: skip
-    inputs.metrics["ppo"]["ppo_stopped"] = f"see {tmp_path}/log"
+    inputs.metrics["ppo"]["stopped"] = f"see {tmp_path}/log"
     cards = cards_of(inputs, settings, sources)
     assert cards == cards_of(inputs, settings, sources)
     for text in cards.values():

@@ -7,7 +7,7 @@ from minirlhf.runtime.errors import UserError
 
 
 def read(folder):
-    return read_inputs(folder / "metrics", folder / "plots", folder / "results" / "summaries.jsonl")
+    return read_inputs(folder / "details", folder / "metrics" / "seeds.csv")
 
 
 def test_judges_are_told_apart(embedded, real):
@@ -31,7 +31,7 @@ def test_columns_leave_out_what_was_not_logged(inputs):
 
 def test_a_missing_file_is_named(embedded, tmp_path):
     folder = shutil.copytree(embedded, tmp_path / "copy")
-    (folder / "plots" / "rouge.csv").unlink()
+    (folder / "details" / "rouge.csv").unlink()
     with pytest.raises(UserError, match="rouge.csv: cannot be read"):
         read(folder)
 

@@ -17,7 +17,7 @@ NASTY = "<script>document.title='owned'</script><img src=https://example.com/x.p
 
 
 def read(folder):
-    return read_inputs(folder / "metrics", folder / "plots", folder / "results" / "summaries.jsonl")
+    return read_inputs(folder / "details", folder / "metrics" / "seeds.csv")
 
 
 def page_of(inputs, panels=None):
@@ -78,6 +78,11 @@ def test_text_of_posts_and_models_stays_text(nasty_page):
     assert not [name for _, attributes in found for name in attributes if name.startswith("on")]
 
 
+def test_the_cells_of_tables_are_escaped(page):
+    assert '<th scope="row">model.base</th><td>&lt;b&gt;x&lt;/b&gt;</td>' in page
+    assert '<th scope="row">torch</th><td>1&lt;2</td>' in page
+
+
 def test_nothing_is_fetched(page):
     links = [
         value for tag, attributes in Elements(page).found for name, value in attributes.items()
@@ -104,7 +109,7 @@ def test_links_within_the_page_lead_somewhere_and_ids_are_unique(page):
 
 
 def test_alarms_come_before_the_plots(inputs):
-    inputs.metrics["ppo"]["ppo_stopped"] = "KL above its ceiling"
+    inputs.metrics["ppo"]["stopped"] = "KL above its ceiling"
     text = page_of(inputs)
     assert text.index("KL above its ceiling") < text.index("<figure>")
 
@@ -198,4 +203,4 @@ def test_the_page_of_another_judge_says_its_name(request, results, name):
     assert "gold judge" not in text and "gold score" not in text
     win_rates, scores = (to_svg(key, panels[key]) for key in ("win_rates", "scores"))
     assert f">by {name}<" in win_rates
-    assert f">{score}</th>" in text and f"mean {score} (open: greedy decoding)" in scores
+    assert f">{score}</th>" in text and f"mean {score} (open: training temperature)" in scores

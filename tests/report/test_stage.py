@@ -17,12 +17,10 @@ def options(folder):
         part
         for name, path in {
             "params": "params.yaml",
-            "metrics": "metrics",
+            "details": "details",
+            "seeds": "metrics/seeds.csv",
             "plots": "plots",
-            "summaries": "results/summaries.jsonl",
-            "images": "plots/images",
-            "tables": "results/tables.md",
-            "page": "results/report.html",
+            "results": "results",
             "sources": "data/sources",
             "cards": "models",
         }.items()
@@ -39,12 +37,15 @@ def test_the_stage_imports_no_torch(embedded):
 def test_the_stage_writes_pictures_tables_and_page(real, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "FIGURES", {"rouge": ("rouge",)})
     folder = shutil.copytree(real, tmp_path / "copy")
-    (folder / "plots" / "images").mkdir()
+    (folder / "plots" / "images").mkdir(parents=True)
     (folder / "plots" / "images" / "old.png").write_bytes(b"")
     report.main(options(folder))
     assert [path.name for path in (folder / "plots" / "images").iterdir()] == ["rouge.png"]
     assert (folder / "results" / "tables.md").read_text().startswith("# Results in tables")
     assert "this shows optimization, not quality" in (folder / "results" / "report.html").read_text()
+    kept = [*(folder / "plots").glob("*.csv"), *(folder / "results").rglob("*.json*")]
+    assert {path.name for path in kept} == {path.name for path in (folder / "details").iterdir()} - {"summaries.md"}
+    assert (folder / "results" / "summaries.md").read_text().startswith("# Summaries")
     cards = {path.name: path.read_text() for path in (folder / "models").iterdir()}
     assert set(cards) == {"sft.md", "reward.md", "ppo.md"}
     assert all(card.startswith("---\nlicense:") for card in cards.values())
@@ -52,7 +53,7 @@ def test_the_stage_writes_pictures_tables_and_page(real, tmp_path, monkeypatch):
 
 def test_nothing_is_written_when_something_is_missing(embedded, tmp_path):
     folder = shutil.copytree(embedded, tmp_path / "copy")
-    (folder / "metrics" / "ppo.json").unlink()
+    (folder / "details" / "ppo.json").unlink()
     with pytest.raises(UserError, match="ppo.json: cannot be read"):
         report.main(options(folder))
     assert not (folder / "plots" / "images").exists() and not (folder / "results" / "report.html").exists()

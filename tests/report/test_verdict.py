@@ -46,7 +46,7 @@ def test_the_interval_decides_the_verdict(inputs, rate, margin, outcome):
 def test_the_training_reward_alone_is_no_judge(real):
     from minirlhf.report.inputs import read_inputs
 
-    found = give_verdict(read_inputs(real / "metrics", real / "plots", real / "results" / "summaries.jsonl"))
+    found = give_verdict(read_inputs(real / "details", real / "metrics" / "seeds.csv"))
     assert found.outcome == "unjudged" and "not quality" in found.headline
 
 
@@ -117,17 +117,26 @@ def test_wins_that_only_the_reward_sees_ring(inputs):
     assert alarms.overstatement(inputs).passed
 
 
-def test_a_gain_that_greedy_decoding_does_not_have_rings(inputs):
-    def greedily(value):
+def test_a_gain_that_a_lower_temperature_gives_for_free_rings(inputs):
+    def at_best(value):
         changed = [
-            row | (interval(value, 0.05) if (row["decoding"], row["judge"]) == ("greedy", "gold") else {})
+            row | (interval(value, 0.05) if (row["decoding"], row["judge"]) == ("best", "gold") else {})
             for row in inputs.plots["win_rates"]
         ]
-        return alarms.greedy(dataclasses.replace(inputs, plots={**inputs.plots, "win_rates": changed}))
+        return alarms.temperature(dataclasses.replace(inputs, plots={**inputs.plots, "win_rates": changed}))
 
-    assert greedily(0.6).passed
-    found = greedily(0.5)
-    assert not found.passed and "PPO beats SFT 50% (45% to 55%), ties one half, by the gold judge" in found.text
+    assert at_best(0.6).passed
+    found = at_best(0.5)
+    assert not found.passed and "50% (45% to 55%) with each at its own best, by the gold judge" in found.text
+
+
+def test_the_headline_is_best_against_best_beside_best_of_n(inputs):
+    first, second, third = give_verdict(inputs).sentences
+    assert first.startswith(
+        "Each at its own best temperature (PPO 0, SFT 0), PPO's summaries of 36 held-out posts beat "
+    )
+    assert second.startswith("At the training temperature it is ")
+    assert third.startswith("Without training, the best of 16 of SFT's summaries by the training reward, at their own ")
 
 
 def with_probes(inputs, **shares):
@@ -167,7 +176,7 @@ def test_training_past_the_peak_rings(inputs):
 
 
 def test_an_early_end_rings_with_its_reason(inputs):
-    stopped = dataclasses.replace(inputs, metrics={**inputs.metrics, "ppo": {"ppo_stopped": "KL above its ceiling"}})
+    stopped = dataclasses.replace(inputs, metrics={**inputs.metrics, "ppo": {"stopped": "KL above its ceiling"}})
     assert "KL above its ceiling" in alarms.finished(stopped).text and not alarms.finished(stopped).passed
 
 
@@ -179,21 +188,21 @@ def test_every_check_says_something_of_a_run(inputs):
 def read(folder):
     from minirlhf.report.inputs import read_inputs
 
-    return read_inputs(folder / "metrics", folder / "plots", folder / "results" / "summaries.jsonl")
+    return read_inputs(folder / "details", folder / "metrics" / "seeds.csv")
 
 
 def test_a_judge_that_compares_is_reported_with_its_bias_and_what_it_left_out(compared):
     inputs = read(compared)
     found = give_verdict(inputs)
     rates = inputs.metrics["evaluate"]["win_rate"]
-    assert found.outcome != "unjudged" and "On 30 held-out posts" in found.sentences[0]
+    assert found.outcome != "unjudged" and "summaries of 30 held-out posts" in found.sentences[0]
     assert "judged by judge-7b; the mean training reward rose" in found.sentences[0]
     bias = {name: verdict.percent(row) for name, row in rates["position_bias"].items()}
-    assert f"another in the other order on {bias['flipped']} of the pairs" in found.sentences[2]
-    assert f"the summary shown first won {bias['first_place']}; " in found.sentences[2]
+    assert f"another in the other order on {bias['flipped']} of the pairs" in found.sentences[3]
+    assert f"the summary shown first won {bias['first_place']}; " in found.sentences[3]
     assert rates["position_bias"]["first_place"]["low"] > 0.5
     assert rates["pairs"]["refused"] == 3 and rates["pairs"]["judged"] == 87
-    assert found.sentences[2].endswith("; 3 of 90 pairs are left out, for want of a verdict (3 refused).")
+    assert found.sentences[3].endswith("; 3 of 90 pairs are left out, for want of a verdict (3 refused).")
 
 
 def test_reward_up_and_a_judge_that_prefers_sft_rings(compared):
@@ -201,11 +210,13 @@ def test_reward_up_and_a_judge_that_prefers_sft_rings(compared):
     hacked = alarms.reward_and_judge(with_rates(inputs, ppo_vs_sft=interval(0.3, 0.05)))
     assert not hacked.passed and "PPO beats SFT 30% (25% to 35%) by judge-7b" in hacked.text
     assert alarms.reward_and_judge(with_rates(inputs, ppo_vs_sft=interval(0.7, 0.05))).passed
-    assert len(run_checks(inputs)) == len(CHECKS) - 4  # nothing greedy, no path, no facts, no probes
+    assert (
+        len(run_checks(inputs)) == len(CHECKS) - 4
+    )  # no verdict at the training temperature, no path, no facts, no probes
 
 
 def test_the_algorithm_is_called_by_its_name(inputs):
-    by_rloo = dataclasses.replace(inputs, metrics={**inputs.metrics, "ppo": {"algorithm": "rloo", "ppo_stopped": None}})
+    by_rloo = dataclasses.replace(inputs, metrics={**inputs.metrics, "ppo": {"algorithm": "rloo", "stopped": None}})
     found = give_verdict(by_rloo)
     assert found.headline.startswith("RLOO ")
     written = markdown(by_rloo, run_checks(by_rloo), found.sentences)
@@ -213,10 +224,10 @@ def test_the_algorithm_is_called_by_its_name(inputs):
 
 
 def test_people_as_the_judge_are_told_of_with_their_agreement(voted):
-    inputs = read_inputs(voted / "metrics", voted / "plots", voted / "results" / "summaries.jsonl")
+    inputs = read_inputs(voted / "details", voted / "metrics" / "seeds.csv")
     verdict = give_verdict(inputs)
     first, *_, last = verdict.sentences
-    assert "judged by people" in first and "On 12 held-out posts" in first
+    assert "judged by people" in first and "summaries of 12 held-out posts" in first
     assert last.startswith("2 people gave ") and "agree with each other on" in last and "alpha" in last
     assert "the training reward agrees with their votes on" in last
     rates, judges = people_tables(inputs)

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from minirlhf.runtime import launch
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_csv, read_json, write_json, write_jsonl
 from minirlhf.runtime.processes import Processes
 from minirlhf.settings.params import parse_params
+from minirlhf.settings.training import accumulation_steps
 from tests.conftest import SOAK
 from tests.pipelines import ROOT, change, dvc, ran
 from tests.training import two_trainers
@@ -65,7 +65,7 @@ def test_batches_are_whole_steps_of_all_processes(monkeypatch, batch_size, micro
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     section = SimpleNamespace(batch_size=batch_size, micro_batch_size=micro_batch_size)
     if steps is not None:
-        assert launch.accumulation_steps("sft", section) == steps
+        assert accumulation_steps("sft", section) == steps
         return
     together = micro_batch_size * processes
     expected = (
@@ -73,7 +73,7 @@ def test_batches_are_whole_steps_of_all_processes(monkeypatch, batch_size, micro
         f"({micro_batch_size} x {processes} = {together})"
     )
     with pytest.raises(UserError, match=re.escape(expected)):
-        launch.accumulation_steps("sft", section)
+        accumulation_steps("sft", section)
 
 
 def test_a_launcher_that_starts_one_process_is_noticed(capsys):
@@ -97,7 +97,7 @@ def test_batches_that_do_not_divide_are_one_line_of_the_first_process(settings, 
 
 def test_an_error_of_another_process_alone_names_it():
     code = (
-        "from minirlhf import errors, stage\n"
+        "from minirlhf.runtime import errors, stage\n"
         "stage.GRACE = 0\n"
         "def main(): raise errors.UserError('no file')\n"
         "stage.run(main)\n"
@@ -181,11 +181,11 @@ def test_dvc_runs_the_training_stages_in_two_processes(clone, tmp_path):
         assert names(folder / name) == names(clone[0] / name)
     # The same batches, and so the same results but for the order of sums.
     for stage in ("sft", "reward"):
-        one, two = (read_csv(each / "plots" / f"{stage}.csv") for each in (clone[0], folder))
+        one, two = (read_csv(each / "details" / f"{stage}.csv") for each in (clone[0], folder))
         assert [row["step"] for row in two] == [1, 2]
         for ours, theirs in zip(two, one, strict=True):
             assert ours["train_loss"] == pytest.approx(theirs["train_loss"], abs=1e-4)
-    losses = [read_json(each / "metrics" / "sft.json")["sft_eval_loss"] for each in (clone[0], folder)]
+    losses = [read_json(each / "details" / "sft.json")["sft_eval_loss"] for each in (clone[0], folder)]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     if SOAK:
-        assert len(read_csv(folder / "plots" / "ppo.csv")) == len(read_csv(clone[0] / "plots" / "ppo.csv"))
+        assert len(read_csv(folder / "details" / "ppo.csv")) == len(read_csv(clone[0] / "details" / "ppo.csv"))

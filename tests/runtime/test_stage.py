@@ -49,7 +49,7 @@ def test_set_up_seeds_every_generator():
     threads = torch.get_num_threads()
 
     def draw(seed):
-        stage.set_up(seed, threads)
+        stage.set_up(seed, threads, "native")
         return random.random(), numpy.random.rand(), torch.rand(()).item()
 
     try:

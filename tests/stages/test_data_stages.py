@@ -46,12 +46,12 @@ def test_the_embedded_world_is_looked_at_and_prepared(project):
     result = stage("prepare", project)
     assert (result.returncode, result.stderr) == (0, "")
     assert "posts/train: 60 kept, 0 of them cut; refused: none" in result.stdout
-    metrics = read_json(project / "metrics/prepare.json")
+    metrics = read_json(project / "details/prepare.json")
     assert metrics["posts"]["test"]["kept"] == 20
     rows = read_jsonl(project / "data/prepared/comparisons/train.jsonl")
     assert len(rows) == 40
     assert set(rows[0]) == {"prompt", "chosen", "rejected", "record", "subreddit"}
-    assert set(read_csv(project / "plots/lengths.csv")[0]) == {"source", "column", "tokens", "share"}
+    assert set(read_csv(project / "details/lengths.csv")[0]) == {"source", "column", "tokens", "share"}
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_is_wrong_with_a_file_is_one_line_and_nothing_is_half_written(proje
     line = "error: own/train.jsonl, line 2: not JSON: Expecting value at line 1 column 1\n"
     assert (result.returncode, result.stderr) == (1, line)
     assert os.listdir(project / "data" / "prepared") == []
-    assert not (project / "metrics").exists()
+    assert not (project / "details").exists()
 
 
 def test_lengths_that_the_base_model_has_no_positions_for(project):

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.evaluation.chat_server import ChatServer, longer
 
 ROOT = Path(__file__).parents[2]
 PLOTS = ("rewards", "summary_lengths", "rouge", "measures", "gold_parts", "facts", "win_rates", "slices", "frontier")
+PLOTS += ("temperatures",)
 
 
 def test_the_library_evaluate_is_not_taken_for_the_stage_of_that_name():
@@ -32,13 +34,13 @@ def run_stage(tiny_models, world_posts, make_settings, tmp_path):
         whole["evaluate"] |= {"best_of_n": 1, "bootstrap": 20, **settings}
         (tmp_path / "params.yaml").write_text(json.dumps(whole))
         posts = [{key: post[key] for key in ("prompt", "completion") + ("record",) * records} for post in world_posts]
-        write_jsonl(tmp_path / "posts" / "test.jsonl", posts)
-        paths = {"params": "params.yaml", "posts": "posts", "metrics": "evaluate.json", "plots": "plots"}
-        write_json(tmp_path / "ppo.json", {"ppo_delivered_episodes": 64})
-        paths |= {"ppo-metrics": "ppo.json"}
-        paths |= {"results": "out", "snapshots": "none"}  # snapshots of another run, where this checkout has them
+        for split in ("test", "validation"):
+            write_jsonl(tmp_path / "posts" / f"{split}.jsonl", posts)
+        shutil.copytree(tiny_models / "ppo", tmp_path / "ppo", dirs_exist_ok=True)
+        write_json(tmp_path / "ppo" / "ppo.json", {"episodes": 64})
+        paths = {"params": "params.yaml", "posts": "posts", "ppo": "ppo", "metrics": "headline.json", "details": "out"}
         options = [part for name, path in paths.items() for part in (f"--{name}", str(tmp_path / path))]
-        models = [part for name in ("sft", "ppo", "reward") for part in (f"--{name}", str(tiny_models / name))]
+        models = [part for name in ("sft", "reward") for part in (f"--{name}", str(tiny_models / name))]
         evaluate.main([*options, *models])
 
     return run
@@ -47,15 +49,20 @@ def run_stage(tiny_models, world_posts, make_settings, tmp_path):
 @pytest.mark.parametrize("records", [True, False])
 def test_the_stage_writes_everything_it_declares(run_stage, tmp_path, records):
     run_stage(records)
-    metrics = read_json(tmp_path / "evaluate.json")
-    path = [row["point"] for row in read_csv(tmp_path / "plots" / "frontier.csv") if row["method"] == "ppo"]
+    metrics = read_json(tmp_path / "out" / "evaluate.json")
+    path = [row["point"] for row in read_csv(tmp_path / "out" / "frontier.csv") if row["method"] == "ppo"]
     assert path == [0, 64]  # not the episodes that the params plan
+    score = "gold" if records else "reward"
+    headline = {name: {score: metrics[name][score]} for name in ("sft", "ppo")}
+    best = {name: {key: metrics["best"][name][key] for key in ("temperature", score)} for name in ("sft", "ppo")}
+    headline |= {"kl": metrics["kl"], "best": best | {"win_rate": metrics["win_rate"]["ppo_vs_sft"]}}
+    assert read_json(tmp_path / "headline.json") == headline
     assert metrics["posts"] == 24 and metrics["win_rate"]["judge"] == ("gold" if records else "training reward")
-    tables = {name: read_csv(tmp_path / "plots" / f"{name}.csv") for name in PLOTS}
+    tables = {name: read_csv(tmp_path / "out" / f"{name}.csv") for name in PLOTS}
     # 24 posts have no slice of ten; the tables of the truth need records.
     empty = {"slices"} if records else {"slices", "gold_parts", "facts"}
     assert {name for name, rows in tables.items() if not rows} == empty
-    assert len(list((tmp_path / "plots").iterdir())) == len(PLOTS)
+    assert {path.stem for path in (tmp_path / "out").glob("*.csv")} == set(PLOTS)
     assert len(read_jsonl(tmp_path / "out" / "summaries.jsonl")) == 24
     assert (tmp_path / "out" / "summaries.md").read_text().startswith("# Summaries")
 
@@ -66,20 +73,21 @@ def test_a_language_model_judges_and_a_rerun_asks_nothing(run_stage, tmp_path, m
     with ChatServer(longer) as server:
         judge = {"kind": "endpoint", "name": "some/judge", "url": server.url, "max_posts": 10, "timeout": 20}
         run_stage(False, judge=judge)
-        asked, first = len(server.requests), (tmp_path / "evaluate.json").read_bytes()
+        asked, first = len(server.requests), (tmp_path / "out" / "evaluate.json").read_bytes()
         assert 1 < asked <= 1 + 3 * 2 * 10
         run_stage(False, judge=judge)
-        assert len(server.requests) == asked and (tmp_path / "evaluate.json").read_bytes() == first
+        assert len(server.requests) == asked and (tmp_path / "out" / "evaluate.json").read_bytes() == first
         judge["name"] = "refuses"
         server.reply = lambda request: (404, {}, b'{"error": {"message": "no model refuses"}}')
         with pytest.raises(UserError, match=r"404 Not Found \(no model refuses\)"):
             run_stage(False, judge=judge)
         assert len(server.requests) == asked + 1  # known before anything was sampled
-    rates = read_json(tmp_path / "evaluate.json")["win_rate"]
+    rates = read_json(tmp_path / "out" / "evaluate.json")["win_rate"]
     assert (rates["judge"], rates["posts"], sum(rates["pairs"].values())) == ("some/judge", 10, 30)
     assert 0 <= rates["position_bias"]["flipped"]["value"] <= 1
-    judged = {(row["decoding"], row["judge"]) for row in read_csv(tmp_path / "plots" / "win_rates.csv")}
-    assert judged == {("sampled", "some/judge"), ("sampled", "training reward"), ("greedy", "training reward")}
+    judged = {(row["decoding"], row["judge"]) for row in read_csv(tmp_path / "out" / "win_rates.csv")}
+    decodings = {(decoding, "training reward") for decoding in ("best", "sampled", "greedy")}
+    assert judged == {("best", "some/judge")} | decodings
 
 
 def test_no_posts_is_one_clear_line(make_settings, tmp_path):

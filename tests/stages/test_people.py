@@ -1,7 +1,6 @@
 """People in the pipeline: collect leaves pairs, reward waits for votes and goes on, evaluate takes them as a judge."""
 
-import subprocess
-import sys
+import shutil
 
 import pytest
 
@@ -9,8 +8,7 @@ from minirlhf.feedback.pairs import Queue, candidate_pairs, result_pairs
 from minirlhf.labelling.session import Session
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
-from stages import collect, evaluate, ppo, reward, sft, source
-from tests.house import ROOT
+from stages import collect, evaluate, ppo, prepare, reward, sft, source
 from tests.labelling.test_session import said
 from tests.stages.test_training_stages import change, prepared  # noqa: F401
 
@@ -59,27 +57,28 @@ def test_own_posts_without_comparisons_and_an_hour(own, tiny_models):
     vote(session, 60)
     assert all(session.votes.comparisons(split) for split in ("train", "validation", "test"))
     reward.main(["--sft", str(tiny_models / "sft")])
-    metrics = read_json("metrics/reward.json")
+    metrics = read_json("details/reward.json")
     assert "reward_accuracy_collected" in metrics and "reward_accuracy_given" not in metrics
     assert metrics["reward_length"]["longer_by_annotators"]
 
     ppo.main(["--sft", str(tiny_models / "sft")])
-    policies = ["--sft", str(tiny_models / "sft"), "--ppo", str(tiny_models / "ppo")]
+    shutil.copytree(tiny_models / "ppo", "models/ppo", dirs_exist_ok=True)  # which writes what SFT does not
+    policies = ["--sft", str(tiny_models / "sft")]
     evaluate.main(policies)
-    metrics = read_json("metrics/evaluate.json")
+    metrics = read_json("details/evaluate.json")
     assert metrics["win_rate"]["judge"] == "training reward" and "people" not in metrics  # nobody has voted yet
 
-    session = Session(own / "data/votes/results", Queue(result_pairs(own / "results/summaries.jsonl"), 1.0))
+    session = Session(own / "data/votes/results", Queue(result_pairs(own / "details/summaries.jsonl"), 1.0))
     for voter in ("anna", "ben"):
         vote(session, 15, voter)
-    before = read_jsonl("results/summaries.jsonl")
+    before = read_jsonl("details/summaries.jsonl")
     evaluate.main(policies)
-    metrics = read_json("metrics/evaluate.json")
+    metrics = read_json("details/evaluate.json")
     assert metrics["win_rate"]["judge"] == "people" and metrics["win_rate"]["posts"] == metrics["people"]["posts"]
     assert metrics["people"]["voters"] == 2 and metrics["people"]["judges"]["people"]["first_place"]["value"] == 1
     assert metrics["people"]["judges"]["training reward"]["agreement"]
-    assert "people" in {row["judge"] for row in read_csv("plots/win_rates.csv")}
-    assert [row["ppo"] for row in read_jsonl("results/summaries.jsonl")] == [row["ppo"] for row in before]
+    assert "people" in {row["judge"] for row in read_csv("details/win_rates.csv")}
+    assert [row["ppo_best"] for row in read_jsonl("details/summaries.jsonl")] == [row["ppo_best"] for row in before]
 
 
 def test_dpo_learns_from_people(own, tiny_models):
@@ -91,7 +90,7 @@ def test_dpo_learns_from_people(own, tiny_models):
     vote(session, 70)
     reward.main(["--sft", str(tiny_models / "sft")])
     ppo.main(["--sft", str(tiny_models / "sft")])
-    assert read_json("metrics/ppo.json")["algorithm"] == "dpo"
+    assert read_json("details/ppo.json")["algorithm"] == "dpo"
 
 
 def test_votes_in_no_held_out_post_are_said_so(own, tiny_models):
@@ -108,8 +107,7 @@ def test_no_comparisons_need_no_source(prepared, tiny_models):  # noqa: F811
     change(prepared, "data", max_response_tokens=200)
     source.main([])
     assert read_json("data/sources/comparisons.json") == {"kind": "none"}
-    script = [sys.executable, str(ROOT / "stages/prepare.py"), "--output", "out"]
-    subprocess.run(script, check=True, capture_output=True)
+    prepare.main(["--output", "out"])
     assert {path.name: path.read_text() for path in (prepared / "out/comparisons").iterdir()} == {
         f"{split}.jsonl": "" for split in ("train", "validation", "test")}  # fmt: skip
     sft.main([])

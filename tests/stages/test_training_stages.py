@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from minirlhf.commands import watch
 from minirlhf.report.inputs import COLUMNS, read_table
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.settings.params import parse_params
+from minirlhf.training import live
 from minirlhf.world import comparisons, posts
 from stages import collect, evaluate, ppo, reward, sft, source
 
@@ -49,8 +49,9 @@ def change(folder: Path, section: str, **values) -> None:
 
 def test_sft(prepared):
     sft.main([])
-    assert [row["step"] for row in read_csv("plots/sft.csv")] == [1, 2]
-    assert read_json("metrics/sft.json").keys() == {"sft_train_loss", "sft_eval_loss"}
+    assert [row["step"] for row in read_csv("details/sft.csv")] == [1, 2]
+    assert read_json("details/sft.json").keys() == {"sft_train_loss", "sft_eval_loss"}
+    assert read_json("metrics/sft.json") == {"sft_loss": read_json("details/sft.json")["sft_eval_loss"]}
     assert (prepared / "models/sft/model.safetensors").exists()
 
 
@@ -78,17 +79,17 @@ def test_reward_trained_on_collected_comparisons(prepared, tiny_models):
         row["prompt"] for row in read_jsonl("data/prepared/posts/train.jsonl")[:3]
     }
     assert collected[0].keys() == {"prompt", "chosen", "rejected", "chosen_ended", "rejected_ended", "record"}
-    metrics = read_json("metrics/reward.json")
+    metrics = read_json("details/reward.json")
     assert {"reward_accuracy", "reward_accuracy_given", "reward_accuracy_collected"} <= metrics.keys()
     interval = metrics["reward_intervals"]["accuracy"]
     assert interval["value"] == pytest.approx(metrics["reward_accuracy"])
     assert interval["low"] <= interval["value"] <= interval["high"]
     assert metrics["reward_gold"].keys() == {"model", "annotators", "spearman"}
     assert metrics["reward_length"].keys() == {"pearson", "spearman", "longer_by_model", "longer_by_annotators"}
-    assert {row["count"] for row in read_csv("plots/reward_probes.csv")} <= {7, 8}
-    assert {row["who"] for row in read_csv("plots/gold_margins.csv")} == {"model", "annotators"}
-    counts = [row["count"] for row in read_csv("plots/reward_margins.csv")]
-    assert sum(counts) == sum(row["count"] for row in read_csv("plots/calibration.csv")) / 2
+    assert {row["count"] for row in read_csv("details/reward_probes.csv")} <= {7, 8}
+    assert {row["who"] for row in read_csv("details/gold_margins.csv")} == {"model", "annotators"}
+    counts = [row["count"] for row in read_csv("details/reward_margins.csv")]
+    assert sum(counts) == sum(row["count"] for row in read_csv("details/calibration.csv")) / 2
     assert read_json("models/reward/reward.json")["mean"] != 0
 
 
@@ -97,9 +98,9 @@ def test_no_truth_no_probes_and_no_gold(prepared, tiny_models):
         write_jsonl(path, [{key: row[key] for key in row if key != "record"} for row in read_jsonl(path)])
     change(prepared, "reward", pretrained=str(tiny_models / "reward"))
     reward.main(["--sft", str(tiny_models / "sft")])
-    assert read_csv("plots/reward_probes.csv") == read_csv("plots/gold_margins.csv") == []
-    assert "reward_gold" not in read_json("metrics/reward.json")
-    assert read_csv("plots/reward_margins.csv")
+    assert read_csv("details/reward_probes.csv") == read_csv("details/gold_margins.csv") == []
+    assert "reward_gold" not in read_json("details/reward.json")
+    assert read_csv("details/reward_margins.csv")
 
 
 def test_reward_models_references_score_0_on_average(prepared, tiny_models):
@@ -116,7 +117,7 @@ def test_a_separate_critic_begins_as_the_reward_model_trained_here(prepared, tin
     reward.main(["--sft", str(tiny_models / "sft")])
     ppo.main(["--sft", str(tiny_models / "sft")])
     # Its first values are the reward model's scores, not the zeros of a new value head.
-    assert read_csv("plots/ppo.csv")[1]["explained_variance"] != 0
+    assert read_csv("details/ppo.csv")[1]["explained_variance"] != 0
 
 
 def test_a_pretrained_reward_model_is_named_not_copied_and_serves_ppo(prepared, tiny_models):
@@ -125,14 +126,14 @@ def test_a_pretrained_reward_model_is_named_not_copied_and_serves_ppo(prepared, 
     assert [path.name for path in (prepared / "models/reward").iterdir()] == ["reward.json"]
     note = read_json("models/reward/reward.json")
     assert note.keys() == {"model", "revision", "format", "mean"} and note["model"] == str(tiny_models / "reward")
-    assert read_csv("plots/reward_probes.csv")  # it was not trained here, but the truth of the posts is known
+    assert read_csv("details/reward_probes.csv")  # it was not trained here, but the truth of the posts is known
 
     ppo.main(["--sft", str(tiny_models / "sft")])
-    assert [row["update"] for row in read_csv("plots/ppo.csv")] == [0, 1, 2]
-    assert len(list((prepared / "models/snapshots").iterdir())) == 2
-    ends = read_json("metrics/ppo.json")
-    assert (ends["ppo_stopped"], ends["ppo_delivered_episodes"]) == (None, 16)
-    assert {path.suffix for path in (prepared / "models/ppo").iterdir()} <= {".safetensors", ".json"}
+    assert [row["update"] for row in read_csv("details/ppo.csv")] == [0, 1, 2]
+    assert len(list((prepared / "models/ppo/snapshots").iterdir())) == 2
+    ends = read_json("details/ppo.json")
+    assert (ends["stopped"], ends["episodes"]) == (None, 16)
+    assert {path.suffix for path in (prepared / "models/ppo").glob("*.*")} == {".safetensors", ".json"}
     assert list((prepared / ".resume/ppo").iterdir()) == []
 
 
@@ -153,8 +154,8 @@ def test_a_reward_model_from_an_encoder_with_its_own_tokenizer_goes_through_all_
     sft.main([])
     collect.main([])
     reward.main([])
-    assert [row["step"] for row in read_csv("plots/reward.csv")] == [1, 2]
-    assert {"reward_train_loss", "reward_accuracy_collected"} <= read_json("metrics/reward.json").keys()
+    assert [row["step"] for row in read_csv("details/reward.csv")] == [1, 2]
+    assert {"reward_train_loss", "reward_accuracy_collected"} <= read_json("details/reward.json").keys()
     note = read_json("models/reward/reward.json")
     assert note.keys() == {"format", "mean"} and note["format"] == "pair"
     scores = RewardModel.load("models/reward")
@@ -164,10 +165,10 @@ def test_a_reward_model_from_an_encoder_with_its_own_tokenizer_goes_through_all_
     assert not torch.equal(before[layer], after[f"bert.{layer}"])
 
     ppo.main([])  # its critic cannot begin as the reward model
-    assert [row["update"] for row in read_csv("plots/ppo.csv")] == [0, 1, 2]
-    assert read_csv("plots/ppo.csv")[1]["explained_variance"] == pytest.approx(0, abs=1e-6)  # all values are 0
+    assert [row["update"] for row in read_csv("details/ppo.csv")] == [0, 1, 2]
+    assert read_csv("details/ppo.csv")[1]["explained_variance"] == pytest.approx(0, abs=1e-6)  # all values are 0
     evaluate.main([])
-    assert math.isfinite(read_json("metrics/evaluate.json")["kl"])
+    assert math.isfinite(read_json("details/evaluate.json")["kl"])
     policy = tiny_models / "sft"
     config = parse_params(Path("params.yaml").read_text(), "params.yaml").ppo
     with pytest.raises(UserError, match="critic_init: the tokenizer of models/reward is not the policy's"):
@@ -178,11 +179,11 @@ def test_a_stage_can_be_watched_while_it_trains_and_ends_with_the_same_bytes(pre
     written = {"sft": [], "ppo": []}
 
     def outputs(stage):
-        return [(prepared / name).read_bytes() for name in (f"plots/{stage}.csv", f"metrics/{stage}.json")]
+        return [(prepared / name).read_bytes() for name in (f"details/{stage}.csv", f"details/{stage}.json")]
 
     for interval in (1e9, 0.0):  # once, at the first row; at every row
-        monkeypatch.setattr(watch, "INTERVAL", interval)
-        monkeypatch.setattr(watch, "write_csv", lambda path, rows: written[path.stem].append(len(rows)))
+        monkeypatch.setattr(live, "INTERVAL", interval)
+        monkeypatch.setattr(live, "write_csv", lambda path, rows: written[path.stem].append(len(rows)))
         sft.main([])
         ppo.main(["--sft", "models/sft", "--reward", str(tiny_models / "reward")])
         if interval:
@@ -196,14 +197,14 @@ def test_a_stage_can_be_watched_while_it_trains_and_ends_with_the_same_bytes(pre
 def test_a_seed_of_ppo_alone_is_as_good_as_the_seed_to_it(prepared, tiny_models):
     models = ["--sft", str(tiny_models / "sft"), "--reward", str(tiny_models / "reward")]
     ppo.main(models)
-    first = read_csv("plots/ppo.csv")
+    first = read_csv("details/ppo.csv")
     settings = read_json("params.yaml")
     write_json("params.yaml", settings | {"ppo_seed": 5})
     ppo.main(models)
-    other = read_csv("plots/ppo.csv")
+    other = read_csv("details/ppo.csv")
     write_json("params.yaml", settings | {"seed": 5})
     ppo.main(models)
-    assert read_csv("plots/ppo.csv") == other != first
+    assert read_csv("details/ppo.csv") == other != first
 
 
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo", "dpo"])
@@ -213,21 +214,21 @@ def test_a_baseline_takes_the_place_of_ppo(prepared, tiny_models, algorithm):
     write_jsonl(prepared / "data/collected/train.jsonl", comparisons(2, "train", 8))
     ppo.main(["--sft", str(tiny_models / "sft"), "--reward", str(tiny_models / "reward")])
 
-    rows = read_csv("plots/ppo.csv")
+    rows = read_csv("details/ppo.csv")
     assert [row["episodes"] for row in rows] == [0, 8, 16]
-    read_table(prepared / "plots/ppo.csv", COLUMNS["ppo"])  # all that the report draws
+    read_table(prepared / "details/ppo.csv", COLUMNS["ppo"])  # all that the report draws
     assert (rows[-1]["reward"] is None) == (algorithm == "dpo") and rows[-1]["eval_kl"] != 0
-    metrics = read_json("metrics/ppo.json")
-    assert metrics.pop("algorithm") == algorithm and metrics.pop("ppo_stopped") is None
-    assert metrics.pop("ppo_delivered_episodes") == 16
-    assert metrics.keys() == {f"ppo_{name}" for name in ppo.SUMMARY} and None not in metrics.values()
-    assert list((prepared / "models/snapshots").iterdir()) == []
+    metrics = read_json("details/ppo.json")
+    assert metrics.pop("algorithm") == algorithm and metrics.pop("stopped") is None
+    assert metrics.pop("episodes") == 16
+    assert metrics.keys() == set(ppo.SUMMARY) and None not in metrics.values()
+    assert not (prepared / "models/ppo/snapshots").exists()
     assert {path.suffix for path in (prepared / "models/ppo").iterdir()} <= {".safetensors", ".json"}
     config = {name: read_json(path / "config.json") for name, path in
               (("sft", tiny_models / "sft"), ("ppo", prepared / "models/ppo"))}  # fmt: skip
     assert config["ppo"] == config["sft"]
     assert load_file("models/ppo/model.safetensors").keys() == load_file(tiny_models / "sft/model.safetensors").keys()
-    assert {sample["update"] for sample in read_jsonl("results/ppo_samples.jsonl")} == {0, 2}
+    assert {sample["update"] for sample in read_jsonl("details/ppo_samples.jsonl")} == {0, 2}
 
 
 def test_an_error_is_one_line_and_exit_code_1(prepared):
@@ -252,4 +253,4 @@ def test_bf16_adapters_and_checkpointing_go_through_all_stages(prepared):
     assert {weight.dtype for weight in after.values()} == {torch.float32}
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"transformer.h.0.attn.c_attn.weight"}
-    assert math.isfinite(read_json("metrics/evaluate.json")["kl"])
+    assert math.isfinite(read_json("details/evaluate.json")["kl"])

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minirlhf.text import prompts
-from minirlhf.text.prompts import Post, build_completion, build_prompt, encode, parse_prompt, truncate_prompt
+from minirlhf.text.prompts import Post, build_completion, build_prompt, encode, parse_prompt
+from minirlhf.text.truncate import truncate_prompt
 
 EOT = "<|endoftext|>"
 

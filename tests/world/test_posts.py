@@ -2,6 +2,8 @@ import itertools
 import random
 import statistics
 
+import pytest
+
 from minirlhf import world
 from minirlhf.world.annotators import prefers_first
 from minirlhf.world.grammar import SLOTS
@@ -43,22 +45,42 @@ def test_a_post_states_every_fact_and_asks_for_a_summary():
         assert row["completion"].startswith(" ")
 
 
-def test_authors_are_mediocre_but_write_the_language():
-    judgements = [judge(row["completion"], row["record"]) for row in world.posts(1, "train", 2000)]
-    assert 3.3 < statistics.mean(j.score for j in judgements) < 4.0
+def told(habits: float) -> list:
+    return [judge(row["completion"], row["record"]) for row in world.posts(1, "train", 2000, habits)]
+
+
+def share(judgements: list, of) -> float:
+    return statistics.mean(map(of, judgements))
+
+
+def test_authors_have_habits_that_dominate_and_write_the_language():
+    judgements = told(1.0)
     assert sum(j.parts["unparsable"] for j in judgements) == 0
-    assert {j.score for j in judgements} >= {6.0, 4.0, 2.0}
-    assert statistics.mean(j.parts["wrong"] > 0 for j in judgements) > 0.15
+    for slot in ("time", "wish"):
+        assert share(judgements, lambda j, slot=slot: j.facts[slot] == "missing") == pytest.approx(0.6, abs=0.03)
+    assert share(judgements, lambda j: j.parts["filler"]) == pytest.approx(0.60 + 0.55, abs=0.04)
+    texts = [row["completion"] for row in world.posts(1, "train", 2000)]
+    assert statistics.mean(text.endswith("thanks for reading.") for text in texts) > 0.5  # so its mode has it
 
 
-def test_annotators_agree_with_gold_as_often_as_people_do():
-    """73% to 77% of comparisons, as in Stiennon et al. 2020; ties in gold are no one's error."""
+@pytest.mark.parametrize("habits", [0.0, 0.5, 1.0])
+def test_faults_stay_at_their_rates_whatever_the_habits(habits):
+    judgements = told(habits)
+    assert share(judgements, lambda j: j.parts["wrong"] > 0) == pytest.approx(0.20, abs=0.03)
+    assert share(judgements, lambda j: j.facts["feeling"] == "missing") == pytest.approx(0.20, abs=0.03)
+    assert share(judgements, lambda j: j.facts["object"] == "missing") == pytest.approx(0.08, abs=0.02)
+    assert share(judgements, lambda j: j.parts["repeated"] > 0) == pytest.approx(0.10, abs=0.02)
+    assert share(judgements, lambda j: j.facts["time"] == "missing") == pytest.approx(0.08 + habits * 0.52, abs=0.03)
+
+
+def test_annotators_agree_with_gold_almost_as_often_as_people_do():
+    """70% of comparisons of two authors, who differ less than policies do; ties in gold are no one's error."""
     agreed = []
     for row in world.comparisons(1, "train", 3000):
         chosen, rejected = (judge(row[side], row["record"]).score for side in ("chosen", "rejected"))
         if chosen != rejected:
             agreed.append(chosen > rejected)
-    assert 0.73 < statistics.mean(agreed) < 0.77
+    assert 0.67 < statistics.mean(agreed) < 0.73
 
 
 def test_annotators_follow_bradley_and_terry():
