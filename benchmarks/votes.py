@@ -55,7 +55,7 @@ def main() -> None:
         print(table())
         return
     params = load_params()
-    set_up(params.seed, params.threads)
+    set_up(params.seed, params.threads, params.arithmetic)
     pairs = candidate_pairs(Path("data/collected/candidates.jsonl"))
     work = rules if args.what == "rules" else bias
     for seed in args.seeds:

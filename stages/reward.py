@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
 from minirlhf.runtime.errors import UserError
-from minirlhf.runtime.files import read_jsonl, read_object, replace_folder, write_csv, write_json
+from minirlhf.runtime.files import read_object, replace_folder, write_csv, write_json
 from minirlhf.runtime.resume import resume_folder
 from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import Params, load_params
 from minirlhf.settings.training import accumulation_steps
+from minirlhf.text.chat import read_prepared
 from minirlhf.training.live import live
 
 if TYPE_CHECKING:
@@ -53,15 +54,17 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = load_params(args.params)
     accumulation_steps("reward", params.reward)  # refuses batches that do not divide before anything loads
-    posts = {split: read_jsonl(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in ("train", "test")}
+    posts = {
+        split: read_prepared(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in ("train", "test")
+    }
     columns = ("prompt", "chosen", "rejected")
     texts = columns if params.data.comparisons else ()  # none may be given
-    given = {split: read_jsonl(args.comparisons / f"{split}.jsonl", texts) for split in SPLITS}
+    given = {split: read_prepared(args.comparisons / f"{split}.jsonl", texts) for split in SPLITS}
     if params.collect.annotators == "people":
         collected = voted(args.votes, params.collect.votes)
     else:
         files = {split: args.collected / f"{split}.jsonl" for split in SPLITS}
-        collected = {split: read_jsonl(file, columns) for split, file in files.items() if file.exists()}
+        collected = {split: read_prepared(file, columns) for split, file in files.items() if file.exists()}
     rows = {split: given[split] + collected.get(split, []) for split in SPLITS}
     check_rows(rows)
 

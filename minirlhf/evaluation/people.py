@@ -15,6 +15,7 @@ from minirlhf.feedback.pairs import SYSTEMS, Names, pair_of
 from minirlhf.feedback.votes import Votes
 from minirlhf.sampling.summaries import Summaries
 from minirlhf.statistics.bootstrap import Bootstrap
+from minirlhf.text.chat import spoken
 
 LONGER = "the longer one"  # a judge that knows nothing, for comparison
 
@@ -44,7 +45,7 @@ def match(votes: Votes, prompts: Sequence[str], systems: Mapping[str, Summaries]
     for names in SYSTEMS:
         for row, prompt in enumerate(prompts):
             sides = ((name, systems[name].texts[row].strip(), bool(systems[name].ended[row])) for name in names)
-            places[pair_of(prompt, *sides).id] = (names, row)
+            places[pair_of(spoken(prompt), *sides).id] = (names, row)
     cast = {key: vote for key, vote in votes.cast.items() if vote.pair in places and vote.rule == "random"}
     about = Votes({key: pair for key, pair in votes.pairs.items() if key in places}, cast)
     counted = about.counted()

@@ -23,7 +23,8 @@ def sample_candidates(policy, tokenizer, posts: list[dict], params: "Params", fi
         first_episode: where the random streams begin; splits that must not share them begin apart.
 
     Returns:
-        rows of prompt, summaries (pairs of a text and whether it ended by itself, the author's last) and record.
+        rows of prompt, summaries (pairs of a text and whether it ended by itself, the author's last), and of the post's
+        messages and record, where it has them.
     """
     count = params.collect.candidates
     with Progress(len(posts) * count, unit="summaries", desc="candidates") as progress:
@@ -43,8 +44,8 @@ def sample_candidates(policy, tokenizer, posts: list[dict], params: "Params", fi
     rows = []
     for index, post in enumerate(posts):
         summaries = candidates[index * count : (index + 1) * count] + [(post["completion"], True)]
-        row = {"prompt": post["prompt"], "summaries": summaries}
-        rows.append(row | ({"record": post["record"]} if "record" in post else {}))
+        known = {key: post[key] for key in ("messages", "record") if key in post}
+        rows.append({"prompt": post["prompt"], "summaries": summaries} | known)
     return rows
 
 

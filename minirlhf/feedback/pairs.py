@@ -49,7 +49,7 @@ def candidate_pairs(file: Path) -> list[Pair]:
     pairs = []
     for row in read_jsonl(file, ("prompt", "split")):
         summaries = [Summary(text=text, ended=ended) for text, ended in row["summaries"]]
-        shared = {"prompt": row["prompt"], "split": row["split"], "record": row.get("record")}
+        shared = {key: row.get(key) for key in ("prompt", "split", "record", "messages")}
         for first, second in itertools.combinations(dict.fromkeys(summaries), 2):
             if first.text.strip() != second.text.strip():
                 pairs.append(Pair(summaries=(first, second), **shared))

@@ -30,6 +30,7 @@ from pydantic import BaseModel, Field, ValidationError
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import sync, writing
 from minirlhf.settings.section import Name, Section
+from minirlhf.text.chat import ChatPrompt, spoken, with_messages
 
 SPLITS = ("train", "validation", "test")
 CHOICES = ("left", "right", "tie", "skip")
@@ -52,12 +53,18 @@ class Pair(Section):
     summaries: tuple[Summary, Summary]
     split: Literal["train", "validation", "test"] = "train"  # of the post
     record: dict[str, str] | None = None  # the truth of the embedded world; never shown
+    messages: list[dict[str, str]] | None = None  # of a chat
 
     @cached_property
     def id(self) -> str:
         """A hash of the texts: the same two summaries of a post are the same pair, wherever they come from."""
         first, second = self.summaries
         return digest(self.prompt, first.text, second.text, f"{first.ended:d}{second.ended:d}")
+
+    @property
+    def post(self) -> str:
+        """What a voter reads of the prompt: of a chat what is said, without a template's markup."""
+        return self.prompt if self.messages is None else spoken(ChatPrompt(self.prompt, self.messages))
 
     def shown(self, left: int) -> str:
         """A hash of what a voter sees with summary `left` (0 or 1) on the left."""
@@ -145,7 +152,8 @@ class Votes:
             chosen, rejected = pair.summaries if vote.first_won else pair.summaries[::-1]
             row = {"prompt": pair.prompt, "chosen": chosen.text, "rejected": rejected.text}
             row |= {"chosen_ended": chosen.ended, "rejected_ended": rejected.ended}
-            rows.append(row | ({"record": pair.record} if pair.record else {}))
+            known = {"record": pair.record, "messages": pair.messages}
+            rows.append(with_messages(row | {key: value for key, value in known.items() if value is not None}))
         return rows
 
     def repeats(self) -> list[tuple[Vote, Vote]]:

@@ -105,7 +105,7 @@ class Session:
 
 def describe(ask: Ask) -> dict[str, Any]:
     """A pair as the page gets it: texts and what a vote must say again, and no name of who wrote what."""
-    post = parse_prompt(ask.pair.prompt)
+    post = parse_prompt(ask.pair.post)
     sides = ask.pair.summaries[ask.left], ask.pair.summaries[1 - ask.left]
     return {
         "pair": ask.pair.id,
@@ -115,7 +115,7 @@ def describe(ask: Ask) -> dict[str, Any]:
         "repeat": ask.repeat,
         "place": post and f"r/{post.subreddit}",
         "title": post.title if post else "",
-        "post": post.body if post else ask.pair.prompt.strip(),
+        "post": post.body if post else ask.pair.post.strip(),
         "summaries": [{"text": side.text.strip(), "cut": not side.ended} for side in sides],
     }
 

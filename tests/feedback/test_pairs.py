@@ -14,7 +14,7 @@ from minirlhf.feedback.pairs import (
     candidate_pairs,
     result_pairs,
 )
-from minirlhf.feedback.votes import Pair, Summary, Vote, digest
+from minirlhf.feedback.votes import Pair, Summary, Vote, Votes, add, digest
 from minirlhf.runtime.files import write_jsonl
 
 
@@ -142,3 +142,15 @@ def test_two_voters_share_as_much_as_they_are_told_to(shared):
     queue, votes = Queue(some(100, each=1), shared), []
     ids = [{ask.pair.id for ask in session(queue, voter, 40, votes)} for voter in ("anna", "ben")]
     assert bool(ids[0] & ids[1]) == bool(shared)
+
+
+def test_a_chat_is_shown_as_what_is_said_and_trained_on_as_its_messages(tmp_path):
+    messages = [{"role": "user", "content": "Sum it up."}]
+    row = {"split": "train", "prompt": "<|user|>Sum it up.<|end|>", "messages": messages}
+    write_jsonl(tmp_path / "c.jsonl", [row | {"summaries": [[" a", True], [" b", True]]}])
+    (pair,) = candidate_pairs(tmp_path / "c.jsonl")
+    assert pair.post == "Sum it up."
+    votes = Votes()
+    add(tmp_path, votes, [cast(Queue([pair], 1.0).ask("anna", []), "anna", 0)], {pair.id: pair})
+    (row,) = votes.comparisons("train")
+    assert row["prompt"] == "<|user|>Sum it up.<|end|>" and row["prompt"].messages == messages
