@@ -70,10 +70,8 @@ def _serve(args: argparse.Namespace, folder: Path) -> None:
     from minirlhf.labelling.server import LabelServer
     from minirlhf.labelling.session import Session
 
-    params = load_params()
-    session = Session(
-        folder, queue_of(args.what, args.rule, args.reward), params.collect.votes if args.what == "candidates" else 0
-    )
+    wanted = load_params().collect.votes if args.what == "candidates" else 0
+    session = Session(folder, queue_of(args.what, args.rule, args.reward), wanted)
     try:
         server = LabelServer(session, args.host, PORT if args.port is None else args.port)
     except UserError:

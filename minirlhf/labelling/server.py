@@ -10,6 +10,8 @@ import hmac
 import ipaddress
 import json
 import secrets
+import socket
+import sys
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -60,12 +62,11 @@ class LabelServer(ThreadingHTTPServer):
     def address(self) -> str:
         """What a voter opens. The token stands behind a #, which browsers send nobody."""
         host, port = self.server_address[:2]
+        host = socket.gethostname() if host == "0.0.0.0" else host  # of all its addresses the one that has a name
         return f"http://{host}:{port}/" + (f"#{self.token}" if self.token else "")
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A closed tab is no error; anything else is shown as always."""
-        import sys
-
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
