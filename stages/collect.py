@@ -10,10 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.runtime.files import read_jsonl, replace_folder, write_jsonl
+from minirlhf.runtime.files import replace_folder, write_jsonl
 from minirlhf.runtime.resume import resume_folder, saved
 from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import Params, load_params
+from minirlhf.text.chat import read_prepared
 
 HELD_OUT_POSTS = 200  # of validation and test each, for which candidates are compared too
 SPLITS = ("train", "validation", "test")
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     if params.collect.candidates == 0:
         with replace_folder(args.output):
             return  # DVC expects the folder
-    posts = {split: read_jsonl(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in SPLITS}
+    posts = {split: read_prepared(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in SPLITS}
 
     set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.runtime.device import choose_device
@@ -60,7 +61,7 @@ def collect(
         kept = resume / f"{split}.jsonl"
         if not kept.exists():
             write_jsonl(kept, collect_comparisons(policy, tokenizer, chosen, params, first_episode))
-        collected[split] = read_jsonl(kept)
+        collected[split] = read_prepared(kept)
         saved(f"the candidates for {split}")
         first_episode += len(chosen) * params.collect.candidates
     return collected

@@ -17,9 +17,10 @@ if __name__ == "__main__":  # this folder is on the path then, and `import evalu
     sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.runtime.files import read_jsonl, read_object, replace_file, write_csv, write_json, write_jsonl
+from minirlhf.runtime.files import read_object, replace_file, write_csv, write_json, write_jsonl
 from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import load_params
+from minirlhf.text.chat import read_prepared
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = load_params(args.params)
     posts, validation = (
-        read_jsonl(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in ("test", "validation")
+        read_prepared(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in ("test", "validation")
     )
     episodes = read_object(args.ppo / "ppo.json", ("episodes",))["episodes"]
 

@@ -14,10 +14,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
 from minirlhf.runtime.errors import printable
-from minirlhf.runtime.files import read_jsonl, replace_folder, write_csv, write_json, write_jsonl
+from minirlhf.runtime.files import replace_folder, write_csv, write_json, write_jsonl
 from minirlhf.runtime.resume import resume_folder
 from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import Params, load_params
+from minirlhf.text.chat import read_prepared
 from minirlhf.training.live import live
 
 SAMPLES = "ppo_samples.jsonl"
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
     args = parser.parse_args(argv)
     params = load_params(args.params)
-    posts = {split: read_jsonl(args.posts / f"{split}.jsonl", ("prompt",)) for split in ("train", "validation")}
+    posts = {split: read_prepared(args.posts / f"{split}.jsonl", ("prompt",)) for split in ("train", "validation")}
     if params.ppo_seed is not None:  # here alone, so that the stages before it are not run again
         params = params.model_copy(update={"seed": params.ppo_seed})
     prompts = {split: [row["prompt"] for row in rows] for split, rows in posts.items()}
@@ -111,7 +112,8 @@ def align_by_baseline(args, params: Params, prompts: dict, reward, device: str) 
     from minirlhf.models.loading import save_model
 
     files = [folder / "train.jsonl" for folder in (args.comparisons, args.collected)]
-    comparisons = [row for file in files if file.exists() for row in read_jsonl(file)]  # none may have been collected
+    files = [file for file in files if file.exists()]  # none may have been collected
+    comparisons = [row for file in files for row in read_prepared(file)]
     found = align(args.sft, reward, prompts, comparisons, params, device)
     training = {"algorithm": params.algorithm, "episodes": found.history[-1]["episodes"], "stopped": None}
     with replace_folder(args.output) as new:

@@ -1,8 +1,8 @@
 """Draw what the other stages measured: pictures, tables, and one page to look at. Trains and generates nothing.
 
-In:  details/ (what the stages measured), plots/seeds.csv, data/sources/*.json, params.yaml (shown on the page).
-Out: plots/images (PNG files); results/report.html, tables.md, summaries.md, and details/, a copy that git keeps;
-     models/{sft,reward,ppo}.md (model cards).
+In:  details/ (what the stages measured), metrics/seeds.csv, data/sources/*.json, params.yaml (shown on the page).
+Out: plots/images (PNG files), results/report.html, tables.md, summaries.md; models/{sft,reward,ppo}.md (model cards);
+     and of details/ a copy that git keeps: plots/*.csv, results/*.jsonl, results/details/*.json.
 """
 
 import argparse
@@ -25,8 +25,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.yaml")
     parser.add_argument("--details", type=Path, default=Path("details"), help="folder of what the stages measured")
-    parser.add_argument("--seeds", type=Path, default=Path("plots/seeds.csv"), help="table of training seeds")
-    parser.add_argument("--images", type=Path, default=Path("plots/images"))
+    parser.add_argument("--seeds", type=Path, default=Path("metrics/seeds.csv"), help="table of training seeds")
+    parser.add_argument("--plots", type=Path, default=Path("plots"), help="folder for pictures and their data")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for page, tables and details")
     parser.add_argument("--sources", type=Path, default=Path("data/sources"), help="folder of the sources' notes")
     parser.add_argument("--cards", type=Path, default=Path("models"), help="folder for the model cards")
@@ -48,14 +48,22 @@ def main(argv: list[str] | None = None) -> None:
         "summaries.md": read_text(args.details / "summaries.md"),
     }
     written = cards.write_cards(inputs, checks, settings, sources, versions)
-    with replace_folder(args.images) as folder:
-        figures.write_pictures(panels, folder)
+    with replace_folder(args.plots) as folder:
+        copy(args.details, folder, "*.csv")
+        (folder / "images").mkdir()
+        figures.write_pictures(panels, folder / "images")
     with replace_folder(args.results) as folder:
         write_texts(folder, texts)
-        # Contents alone: what comes from DVC's cache may be read-only.
-        ignored = shutil.ignore_patterns("summaries.md")
-        shutil.copytree(args.details, folder / "details", ignore=ignored, copy_function=shutil.copyfile)
+        copy(args.details, folder, "*.jsonl")
+        (folder / "details").mkdir()
+        copy(args.details, folder / "details", "*.json")
     write_texts(args.cards, {f"{name}.md": card for name, card in written.items()})
+
+
+def copy(source: Path, target: Path, pattern: str) -> None:
+    """Copy files of a folder: their contents alone, since what comes from DVC's cache may be read-only."""
+    for file in sorted(source.glob(pattern)):
+        shutil.copyfile(file, target / file.name)
 
 
 def write_texts(folder: Path, texts: dict[str, str]) -> None:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.runtime.files import read_jsonl, read_object, replace_folder, write_csv, write_json
+from minirlhf.runtime.files import read_object, replace_folder, write_csv, write_json
 from minirlhf.runtime.resume import resume_folder
 from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import Params, load_params
 from minirlhf.settings.training import accumulation_steps
+from minirlhf.text.chat import read_prepared
 from minirlhf.training.live import live
 
 if TYPE_CHECKING:
@@ -50,11 +51,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = load_params(args.params)
     accumulation_steps("reward", params.reward)  # refuses batches that do not divide before anything loads
-    posts = {split: read_jsonl(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in ("train", "test")}
+    posts = {
+        split: read_prepared(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in ("train", "test")
+    }
     columns = ("prompt", "chosen", "rejected")
-    given = {split: read_jsonl(args.comparisons / f"{split}.jsonl", columns) for split in SPLITS}
+    given = {split: read_prepared(args.comparisons / f"{split}.jsonl", columns) for split in SPLITS}
     files = {split: args.collected / f"{split}.jsonl" for split in SPLITS}
-    collected = {split: read_jsonl(file, columns) for split, file in files.items() if file.exists()}
+    collected = {split: read_prepared(file, columns) for split, file in files.items() if file.exists()}
 
     set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.models.checks import check_run
@@ -98,7 +101,16 @@ def main(argv: list[str] | None = None) -> None:
         for name, (rows, columns) in tables.items():
             write_csv(args.details / f"{name}.csv", rows, columns)
         write_json(args.details / "reward.json", trained | found)
-        write_json(args.metrics, {"reward_accuracy": found["reward_accuracy"]})
+        write_json(args.metrics, headline(found))
+
+
+def headline(found: dict) -> dict:
+    """What metrics/reward.json holds of all that was examined: what a reward model is first compared by."""
+    figures = {"reward_accuracy": found["reward_accuracy"], "reward_ece": found["reward_confidence"]["ece"]}
+    if "reward_ceiling" in found:
+        figures["reward_share_of_ceiling"] = found["reward_ceiling"]["share_of_the_way"]
+        figures["reward_gold_agreement"] = found["reward_gold"]["model"]["value"]
+    return figures
 
 
 def complete(

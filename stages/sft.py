@@ -11,11 +11,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
 from minirlhf.hub.locate import model_place
-from minirlhf.runtime.files import read_jsonl, read_object, write_csv, write_json
+from minirlhf.runtime.files import read_object, write_csv, write_json
 from minirlhf.runtime.resume import resume_folder
 from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import load_params
 from minirlhf.settings.training import accumulation_steps
+from minirlhf.text.chat import end_with_turn, read_prepared
 from minirlhf.training.live import live
 
 
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     params = load_params(args.params)
     accumulation_steps("sft", params.sft)  # refuses batches that do not divide before anything loads
     columns = ("prompt", "completion")
-    train, validation = (read_jsonl(args.posts / f"{split}.jsonl", columns) for split in ("train", "validation"))
+    train, validation = (read_prepared(args.posts / f"{split}.jsonl", columns) for split in ("train", "validation"))
 
     set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.hub.configs import load_tokenizer
@@ -49,6 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     check_run(params, args.sources)
     base, revision = model_place(params.model.base), read_object(args.sources / "base.json").get("commit")
     tokenizer = load_tokenizer(base, revision)
+    if any("messages" in row for row in train):
+        tokenizer = end_with_turn(tokenizer)
     if params.model.random_weights is None:
         policy = load_policy(base, revision)
     else:

@@ -99,6 +99,23 @@ def small_bpe():
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=EOT, pad_token=EOT)
 
 
+# As Qwen's, which knows no other roles than these.
+CHATML = (
+    "{% for message in messages %}{% if message['role'] not in ['system', 'user', 'assistant'] %}"
+    "{{ raise_exception('unknown role') }}{% endif %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def make_chatml(tokenizer):
+    """A copy of a tokenizer with a ChatML template and its two tokens; its EOS stays."""
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
 @pytest.fixture(scope="session")
 def gpt2():
     """GPT-2's own tokenizer."""

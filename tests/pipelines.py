@@ -68,7 +68,7 @@ def copy_checkout(folder: Path) -> None:
             shutil.copy(ROOT / name, folder / name)
     shutil.copy(ROOT / "profiles" / "embedded.yaml", folder / "params.yaml")
     change(folder, SMALL)
-    write_csv(folder / "plots" / "seeds.csv", [], list(COLUMNS))  # as before any `minirlhf seeds`
+    write_csv(folder / "metrics" / "seeds.csv", [], list(COLUMNS))  # as before any `minirlhf seeds`
     git(folder, "init", "-q")
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "start")

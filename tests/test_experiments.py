@@ -149,7 +149,7 @@ def test_seeds_run_what_is_missing_and_leave_out_what_differs_in_more(project, s
     printed = minirlhf(project, "seeds", "1", "2", "--from", "ppo")
     assert ran(printed)[-3:] == ["ppo", "evaluate", "report"] and "sft" not in ran(printed)
     assert f"left out: grid-1: ppo.kl_coef is {KL[0]}, here 0.05" in printed
-    rows = read_csv(project / "plots" / "seeds.csv")
+    rows = read_csv(project / "metrics" / "seeds.csv")
     assert [row["seed"] for row in rows] == [1, 2]
     assert rows[0]["ppo_score"] == read_json(project / "metrics" / "evaluate.json")["ppo"]["gold"]
     assert rows[0]["sft_score"] == rows[1]["sft_score"] and rows[0]["ppo_score"] != rows[1]["ppo_score"]
@@ -165,7 +165,7 @@ def test_seeds_run_what_is_missing_and_leave_out_what_differs_in_more(project, s
 def test_seeds_run_from_sft_on(project):
     printed = minirlhf(project, "seeds", "1", "2")
     assert ran(printed)[-5:] == ["sft", "reward", "ppo", "evaluate", "report"] and "prepare" not in ran(printed)
-    rows = read_csv(project / "plots" / "seeds.csv")
+    rows = read_csv(project / "metrics" / "seeds.csv")
     assert [row["seed"] for row in rows] == [1, 2] and rows[0]["sft_score"] != rows[1]["sft_score"]
     git(project, "checkout", "--", ".")
 

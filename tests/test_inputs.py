@@ -20,8 +20,12 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
     BertLMHeadModel,
+    CodeGenConfig,
+    CodeGenForCausalLM,
     GPT2Config,
     GPT2ForSequenceClassification,
+    MambaConfig,
+    MambaForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
     XLMConfig,
@@ -49,7 +53,7 @@ def template(tmp_path_factory, make_settings, tiny_models):
         shutil.copytree(tiny_models / kind, folder / "models" / name)
     write_json(folder / "models/reward/reward.json", {"format": "concat", "mean": 0.0})
     write_json(folder / "models/ppo/ppo.json", {"episodes": 8})
-    write_csv(folder / "plots/seeds.csv", [], list(COLUMNS))
+    write_csv(folder / "metrics/seeds.csv", [], list(COLUMNS))
     settings = make_settings()
     settings["data"] |= {"max_prompt_tokens": 512, "max_response_tokens": 8}
     for stage in ("sft", "reward"):
@@ -190,6 +194,23 @@ def tiny_xlm():
     return XLMWithLMHeadModel(XLMConfig(vocab_size=300, emb_dim=8, n_layers=1, n_heads=1, max_position_embeddings=1024))
 
 
+def tiny_mamba():
+    return MambaForCausalLM(MambaConfig(vocab_size=300, hidden_size=8, num_hidden_layers=1, initializer_range=0.5))
+
+
+def tiny_codegen():
+    return CodeGenForCausalLM(CodeGenConfig(vocab_size=300, n_positions=1024, n_embd=8, n_layer=1, n_head=1,
+                                            rotary_dim=4))  # fmt: skip
+
+
+def lora(*names):
+    return param("ppo", "lora", value={"rank": 2, "alpha": 4.0, "target_modules": list(names)})
+
+
+def judge(name="./judge", **settings):
+    return param("evaluate", "judge", value={"name": name, **settings})
+
+
 def two_labels():
     return GPT2ForSequenceClassification(GPT2Config(vocab_size=300, n_positions=1024, n_embd=8, n_layer=1, n_head=1,
                                                     num_labels=2, pad_token_id=0, eos_token_id=1))  # fmt: skip
@@ -253,7 +274,7 @@ CASES = {
     # Its config and tokenizer
     "config.json cut off": ("sft", cut("models/base/config.json"), "models/base/config.json: not JSON: "),
     "config.json is a list": ("sft", write("models/base/config.json", "[]"), "models/base: cannot load "),
-    "config.json missing": ("sft", remove("models/base/config.json"), "models/base: cannot load the model ("),
+    "config.json missing": ("sft", remove("models/base/config.json"), "models/base: cannot load the config ("),
     "an unknown model_type": (
         "sft", change("models/base/config.json", "model_type", value="gpt99"), "models/base: cannot load "),
     "tokenizer.json cut off": ("sft", cut("models/base/tokenizer.json"), "models/base/tokenizer.json: not JSON: "),
@@ -261,6 +282,10 @@ CASES = {
         "sft", write("models/base/tokenizer.json", "{}"), "models/base: cannot load the tokenizer ("),
     "tokenizer_config.json cut off": (
         "prepare", own(cut("models/base/tokenizer_config.json")), "models/base/tokenizer_config.json: not JSON: "),
+    "tokenizer.json missing": (
+        "prepare", do(remove("models/base/tokenizer.json"), write(
+            "models/base/tokenizer_config.json", '{"tokenizer_class": "GPT2Tokenizer", "eos_token": "<|endoftext|>"}')),
+        "models/base: the tokenizer has no vocabulary: its file (as tokenizer.json) is missing"),
     "a tokenizer without EOS": (
         "sft", change("models/base/tokenizer_config.json", "eos_token", value=None),
         "models/base: the tokenizer has no EOS token"),
@@ -284,14 +309,64 @@ CASES = {
     "XLM, an encoder, as the policy": (
         "sft", replace("models/base", tiny_xlm),
         "models/base (XLMWithLMHeadModel): not a causal language model: its first logits depend on the second token"),
-    "T5 as the policy": ("sft", replace("models/base", tiny_t5), "models/base: cannot load the model ("),
+    "T5 as the policy": (
+        "prepare", replace("models/base", tiny_t5),
+        "model.base: models/base (t5): transformers has no causal language model of it"),
+    "Mamba, a recurrent network, as the policy": (
+        "sft", do(REWARD_BY_NAME, replace("models/base", tiny_mamba)),
+        "models/base (MambaForCausalLM): not supported: its logits depend on padding before the first token"),
+    "a policy whose kind has no classifier": (
+        "prepare", replace("models/base", tiny_codegen),
+        "model.base: transformers has no sequence classifier of models/base (codegen), so it cannot score: set "
+        "reward.base or reward.pretrained to another model"),
+    "a reward model from a kind without a classifier": (
+        "prepare", do(param("reward", "base", value="models/reward"), replace("models/reward", tiny_codegen)),
+        "reward.base: transformers has no sequence classifier of models/reward (codegen), so it cannot score"),
+    "quantized weights": (
+        "sft", tensors(f"models/base/{WEIGHTS}", lambda all: all.update(
+            {"transformer.wpe.weight": all["transformer.wpe.weight"].to(torch.int8)})),
+        f"models/base/{WEIGHTS}: the weights transformer.wpe.weight are quantized (I8): fp32, bf16 or fp16 can be "),
+    "an adapter forgotten beside weights": (
+        "prepare", write("models/base/adapter_config.json", "{}"),
+        "models/base/adapter_config.json: an adapter beside the model's weights: take adapter_* away"),
+    "an adapter alone": (
+        "prepare", do(remove("models/base/config.json"), write("models/base/adapter_config.json", "{}")),
+        "models/base: it holds an adapter alone, of None: merge it into that model"),
+    "an adapter forgotten in SFT's folder": (
+        "ppo", write("models/sft/adapter_config.json", "{}"),
+        "models/sft/adapter_config.json: an adapter beside the model's weights: take adapter_* away"),
+    "an adapter forgotten in the reward model's folder": (
+        "ppo", write("models/reward/adapter_config.json", "{}"),
+        "models/reward/adapter_config.json: an adapter beside the model's weights: take adapter_* away"),
+    "LoRA on a layer that is not there": (
+        "prepare", lora("c_attn", "q_proj"),
+        "ppo.lora.target_modules: GPT2LMHeadModel has no layer q_proj; it has wpe, c_attn, c_proj, c_fc"),
+    "LoRA on tied embeddings": (
+        "prepare", lora("c_attn", "lm_head"),
+        "ppo.lora.target_modules: lm_head shares its weights with another layer of GPT2LMHeadModel; leave it out"),
     "a reward model of two labels": (
         "ppo", replace("models/reward", two_labels), "models/reward: it has 2 labels; a reward model has 1"),
     "a pretrained reward model of two labels": (
-        "reward", do(REWARD_BY_NAME, replace("models/reward", two_labels)),
+        "prepare", do(REWARD_BY_NAME, replace("models/reward", two_labels)),
         "models/reward: it has 2 labels; a reward model has 1"),
     "a language model as the reward model": (
-        "reward", param("reward", "pretrained", value="models/sft"), "models/sft: no weights score.weight, which a "),
+        "prepare", param("reward", "pretrained", value="models/sft"),
+        "reward.pretrained: models/sft is a GPT2LMHeadModel, which gives no score; reward.base trains one from it"),
+    "a reward model without a score": (
+        "reward", do(REWARD_BY_NAME, tensors(f"models/reward/{WEIGHTS}", lambda all: all.pop("score.weight"))),
+        "models/reward: no weights score.weight, which a "),
+    "responses too long for the reward model": (
+        "prepare", do(param("reward", "base", value="models/reward"),
+                      change("models/reward/config.json", "n_positions", value=8)),
+        "data.max_response_tokens (8) is too long for the 8 positions of models/reward"),
+    "a judge that is not there": (
+        "prepare", judge(kind="reward_model", revision=None, format=None), "./judge: no such folder"),
+    "a judge's file that is not there": (
+        "prepare", judge(kind="function", name="judge.py:score"), "evaluate.judge.name: no file judge.py"),
+    "prompts longer than the model": (
+        "prepare", param("data", "max_prompt_tokens", value=2000),
+        "data.max_prompt_tokens (2000) and data.max_response_tokens (8) together exceed the 1024 positions of "
+        "models/base"),
     "a reward.json cut off": ("ppo", cut("models/reward/reward.json"), "models/reward/reward.json: not JSON: "),
     "a reward.json that divides by 0": (
         "ppo", change("models/reward/reward.json", "scale", value=0), "models/reward/reward.json: scale is 0: "),
@@ -303,7 +378,8 @@ CASES = {
     "no such folder": ("sft", param("model", "base", value="./none"), "./none: no such folder"),
     "no such stage output": ("ppo", remove("models/sft"), "models/sft: no such folder"),
     "a file for a stage output": (
-        "evaluate", do(remove("models/ppo"), write("models/ppo", "x")), "models/ppo: expected a folder, got a file"),
+        "evaluate", do(remove("models/ppo"), write("models/ppo", "x")),
+        "models/ppo/ppo.json: cannot be read: Not a directory"),
     "a name that leaves the repository": (
         "source", param("model", "base", value="../../none"), "../../none: no such folder"),
     # Data

@@ -44,7 +44,7 @@ COLUMNS = {
 
 
 def text_reward(
-    reward: RewardFunction, tokenizer: "PreTrainedTokenizerBase", missing_eos_penalty: float
+    reward: RewardFunction, tokenizer: "PreTrainedTokenizerBase", missing_eos_penalty: float, known: dict[str, str]
 ) -> Callable[..., list[float]]:
     """`reward` as TRL calls a reward function: minus the penalty for a response that did not end by itself.
 
@@ -55,6 +55,7 @@ def text_reward(
     def score(prompts, completion_ids, log_metric=None, **_: Any) -> list[float]:
         responses = [decode_response(tokenizer, ids) for ids in completion_ids]
         ended = [ids[-1] == tokenizer.eos_token_id for ids in completion_ids]
+        prompts = [known[prompt] for prompt in prompts]
         scores = call_reward(reward, prompts, responses, ended, completion_ids)
         scores = [sum(score) if isinstance(score, list) else score for score in scores]
         if log_metric is not None:
@@ -70,13 +71,14 @@ class _SampledHere:
 
     _sampled = 0  # responses so far: the number of the next episode
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, known: dict[str, str], **kwargs):
         super().__init__(*args, **kwargs)
+        self._known = known  # a prompt's text -> the prompt: of a chat, TRL's data set keeps the text alone
         use_fast_kernels(self.ref_model)
         self._parts = {model: TrunkAndHead(model) for model in (self.model, self.ref_model)}
 
     def _tokenize_prompts(self, prompts: list[str]):
-        return encode_prompts(self._tokenizer, prompts), None, {}
+        return encode_prompts(self._tokenizer, [self._known[prompt] for prompt in prompts]), None, {}
 
     def _sample(self, prompt_ids: list[list[int]]) -> list[list[int]]:
         """Responses to prompts that stand `num_generations` times in a row each."""
@@ -141,7 +143,7 @@ def make_trainer(
     """TRL's trainer for `params.algorithm`: rloo or grpo. The reference is loaded from the folder of `policy`."""
     from datasets import Dataset
 
-    section = params.aligner
+    section, known = params.aligner, {str(prompt): prompt for prompt in prompts}
     arguments = {
         **run_arguments(params, section, folder),
         "max_steps": section.updates * section.num_iterations,
@@ -161,7 +163,8 @@ def make_trainer(
         kind, config = SummaryGRPOTrainer, GRPOConfig(**arguments, loss_type="grpo")
     return kind(
         model=policy,
-        reward_funcs=text_reward(reward, tokenizer, params.ppo.missing_eos_penalty),
+        known=known,
+        reward_funcs=text_reward(reward, tokenizer, params.ppo.missing_eos_penalty, known),
         args=config,
         train_dataset=Dataset.from_dict({"prompt": prompts}),
         processing_class=tokenizer,

@@ -41,7 +41,8 @@ def command(argv: Sequence[str] | None = None) -> None:
     summarize.add_argument("--models", nargs="+", default=["models/sft", "models/ppo"], metavar="FOLDER", help=what)
     what = "the reward model; none: no rewards (default: models/reward, if it is there)"
     summarize.add_argument("--reward", metavar="FOLDER", help=what)
-    summarize.add_argument("--temperature", type=float, default=0.0, help="0 is greedy, the default")
+    what = "0 is greedy (default: what suits each policy best, as evaluate found)"
+    summarize.add_argument("--temperature", type=float, help=what)
     summarize.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
     summarize.add_argument("--max-new-tokens", type=int, help="EOS included (default: ppo.max_new_tokens, or 53)")
     summarize.add_argument("--jsonl", action="store_true", help="print JSON lines")
@@ -62,6 +63,11 @@ def command(argv: Sequence[str] | None = None) -> None:
     push.add_argument("name", help="the repository, as user/my-summarizer; made if it is not there")
     push.add_argument("--public", action="store_true", help="for all to see")
     push.set_defaults(run=_push)
+
+    export = commands.add_parser("export", help="copy a policy, set to sample at the temperature that suits it best")
+    export.add_argument("folder", type=Path, help="of the policy: models/ppo, or models/sft")
+    export.add_argument("target", type=Path, help="the new folder")
+    export.set_defaults(run=_export)
 
     reproduce = commands.add_parser("reproduce", help="run everything from scratch in a clone, and compare")
     reproduce.add_argument("--record", action="store_true", help="note this machine as the one that makes these bytes")
@@ -118,13 +124,21 @@ def _seeds(args: argparse.Namespace) -> None:
     from minirlhf.report.tables import seeds_table
 
     print(seeds_table(rows).markdown())
-    print(f"\nmean (95% t interval over {len(rows)} seeds); written: plots/seeds.csv")
+    print(f"\nmean (95% t interval over {len(rows)} seeds); written: metrics/seeds.csv")
 
 
 def _watch(args: argparse.Namespace) -> None:
     from minirlhf.commands.watch import watch
 
     watch()
+
+
+def _export(args: argparse.Namespace) -> None:
+    from minirlhf.commands.export import export
+    from minirlhf.commands.summarize import Decoding, default_decoding
+
+    temperature = export(args.folder, args.target, Decoding(**default_decoding()).max_new_tokens)
+    print(f"{args.target}: {args.folder}, at temperature {temperature:g} ({'sampled' if temperature else 'greedy'})")
 
 
 def _push(args: argparse.Namespace) -> None:

@@ -37,7 +37,7 @@ class Unfit(Exception):
 
 
 def run_seeds(seeds: Sequence[int], start: str, collect: bool = False, root: Path = Path()) -> list[dict[str, Any]]:
-    """Run what is missing, one after the other, and write plots/seeds.csv.
+    """Run what is missing, one after the other, and write metrics/seeds.csv.
 
     Args:
         seeds: the training seeds; none (with `collect`): all that have been run.
@@ -45,7 +45,7 @@ def run_seeds(seeds: Sequence[int], start: str, collect: bool = False, root: Pat
         collect: run nothing.
 
     Returns:
-        the rows of plots/seeds.csv.
+        the rows of metrics/seeds.csv.
 
     Raises:
         UserError: a run failed (those that ended well stay, and are not run again), or seeds are missing.
@@ -69,7 +69,7 @@ def run_seeds(seeds: Sequence[int], start: str, collect: bool = False, root: Pat
     if not chosen:
         raise UserError("seeds: no run here has the settings and code of the workspace; try `minirlhf seeds 1 2 3`")
     rows = [seed_row(seed, run.metrics) for seed, run in chosen.items()]
-    write_csv(root / "plots/seeds.csv", rows, list(COLUMNS))
+    write_csv(root / "metrics/seeds.csv", rows, list(COLUMNS))
     if "workspace" in {run.name for run in found.values()}:  # its results are there: only the drawing is to be done
         dvc("repro", "--quiet", "--single-item", "report", root=root)
     else:

@@ -8,11 +8,14 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from minirlhf.commands.export import chosen_temperature
 from minirlhf.runtime.errors import UserError, printable
 from minirlhf.runtime.files import read_jsonl, read_text
 from minirlhf.runtime.stage import quiet
 from minirlhf.settings.params import load_params
+from minirlhf.text.chat import ChatPrompt, is_chat, spoken
 from minirlhf.text.prompts import ENDING, Post, build_prompt, parse_prompt
+from minirlhf.text.spelling import tidy
 from minirlhf.text.truncate import truncate_prompt
 
 # Of Stiennon et al. 2020, for a folder without params.yaml.
@@ -24,14 +27,15 @@ GAP = 3  # columns between two summaries
 class Decoding:
     """How summaries are drawn."""
 
-    temperature: float = 0.0  # 0: greedy
+    temperature: float | None = None  # 0: greedy; None: the one that suits each policy, or greedy where none is known
     seed: int = 0
     max_new_tokens: int = MAX_NEW_TOKENS  # EOS included
     max_prompt_tokens: int = MAX_PROMPT_TOKENS  # a longer post is cut, as in the prepare stage
+    body: str | None = None  # data.body of the params: what of a prompt may be cut
     device: str = "auto"
 
     def __post_init__(self):
-        if not (0 <= self.temperature < float("inf")):
+        if self.temperature is not None and not (0 <= self.temperature < float("inf")):
             raise UserError(f"--temperature: expected a number >= 0 (0 is greedy), got {self.temperature}")
         if self.max_new_tokens < 1:
             raise UserError(f"--max-new-tokens: expected a number >= 1, got {self.max_new_tokens}")
@@ -43,11 +47,11 @@ def default_decoding(params: Path = Path("params.yaml")) -> dict[str, Any]:
         return {}
     loaded = load_params(params)
     limits = {"max_prompt_tokens": loaded.data.max_prompt_tokens, "max_new_tokens": loaded.ppo.max_new_tokens}
-    return limits | {"device": loaded.device}
+    return limits | {"body": loaded.data.body, "device": loaded.device}
 
 
-def to_prompt(text: str, title: str = "", subreddit: str = "AskReddit", where: str = "post") -> str:
-    """The prompt of a raw post; a text that is in the TL;DR format already stays as it is.
+def to_prompt(text: str | list, title: str = "", subreddit: str = "AskReddit", where: str = "post") -> str:
+    """The prompt of a raw post, or of a chat; a text that is in the TL;DR format already stays as it is.
 
     >>> to_prompt("My cat left.\\n", title="Help", subreddit="r/advice")
     'SUBREDDIT: r/advice\\n\\nTITLE: Help\\n\\nPOST: My cat left.\\n\\nTL;DR:'
@@ -55,7 +59,9 @@ def to_prompt(text: str, title: str = "", subreddit: str = "AskReddit", where: s
     Raises:
         UserError: there is no post.
     """
-    text = text.replace("\r\n", "\n").strip()
+    if isinstance(text, list):
+        return ChatPrompt(spoken(ChatPrompt("", text)), text)
+    text, _ = tidy(text)
     given = parse_prompt(text)
     if not (given.body if given else text.removesuffix(ENDING.strip()).strip()):
         raise UserError(f"{where}: the post is empty")
@@ -68,10 +74,11 @@ def to_prompt(text: str, title: str = "", subreddit: str = "AskReddit", where: s
     return build_prompt(Post(subreddit.strip().removeprefix("r/"), title.strip(), text))
 
 
-def read_posts(path: Path) -> list[tuple[str, str]]:
-    """Posts of a file or a folder, in the order of the names: (where, text).
+def read_posts(path: Path) -> list[tuple[str, str | list]]:
+    """Posts of a file or a folder, in the order of the names: (where, text or messages).
 
-    A .txt file is one post; a .jsonl file has a post a line, in `prompt`.
+    A .txt file is one post; a .jsonl file has a post a line: a text in `prompt`, or a list of messages there or in
+    `messages`.
     """
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in (".txt", ".jsonl"))
@@ -83,9 +90,11 @@ def read_posts(path: Path) -> list[tuple[str, str]]:
     posts = []
     for number, row in enumerate(read_jsonl(path), start=1):
         where = f"{path}, post {number}"
-        if not isinstance(row.get("prompt"), str):
-            raise UserError(f"{where}: expected a text in `prompt`; its keys are {', '.join(row) or 'none'}")
-        posts.append((where, row["prompt"]))
+        prompt = row.get("messages") or row.get("prompt")
+        if not isinstance(prompt, str) and not is_chat(prompt):
+            keys = ", ".join(row) or "none"
+            raise UserError(f"{where}: expected a text or messages in `prompt`; its keys are {keys}")
+        posts.append((where, prompt))
     if not posts:
         raise UserError(f"{path}: no posts there")
     return posts
@@ -94,14 +103,15 @@ def read_posts(path: Path) -> list[tuple[str, str]]:
 def summarize(
     prompts: Sequence[str], models: Sequence[str], reward: str | None = None, decoding: Decoding | None = None
 ) -> list[dict[str, Any]]:
-    """Summaries of prompts in the TL;DR format by every model.
+    """Summaries of prompts, in the TL;DR format or chats, by every model.
 
     Args:
         models: folders of policies, each with its own tokenizer.
         reward: folder of a reward model; None: no rewards.
 
     Returns:
-        a row a prompt: {"prompt", "reward_model", "summaries": {model: {"summary", "reward", "ended", "cut"}}}. The
+        a row a prompt: {"prompt", "reward_model", "summaries": {model: {"summary", "reward", "ended", "cut",
+        "temperature"}}}. The
         reward is of the prompt as the model has read it: where it was too long (`cut`), of what was left.
 
     Raises:
@@ -133,15 +143,21 @@ def summarize(
         limit = min(decoding.max_prompt_tokens, positions - decoding.max_new_tokens)
         read = []
         for number, prompt in enumerate(prompts, start=1):
-            cut = truncate_prompt(prompt, limit, lambda text: len(encode_prompts(tokenizer, [text])[0]))  # noqa: B023
+            if isinstance(prompt, ChatPrompt) and not tokenizer.chat_template:
+                raise UserError(f"{name}: its tokenizer has no chat template, and post {number} is a chat")
+            count = lambda text: len(encode_prompts(tokenizer, [text])[0])  # noqa: B023, E731
+            cut = truncate_prompt(prompt, limit, count, decoding.body)
             if cut is None:
                 raise UserError(f"post {number}: title and subreddit leave no room for the post in {limit} tokens")
             read.append(cut)
+        temperature = decoding.temperature
+        if temperature is None:
+            temperature = chosen_temperature(Path(name)) or 0.0
         found = sample(
             TrunkAndHead(policy),
             tokenizer,
             read,
-            temperature=decoding.temperature,
+            temperature=temperature,
             max_new_tokens=decoding.max_new_tokens,
             seed=decoding.seed,
         )
@@ -150,7 +166,7 @@ def summarize(
             scores = call_reward(judge, read, found.texts, found.ended.tolist(), found.token_ids)
         for row, prompt, text, score, ended in zip(rows, read, found.texts, scores, found.ended.tolist(), strict=True):
             shown = {"summary": text.strip(), "reward": None if score is None else round(score, 4), "ended": ended}
-            row["summaries"][name] = shown | {"cut": prompt != row["prompt"]}
+            row["summaries"][name] = shown | {"cut": prompt != row["prompt"], "temperature": temperature}
     return rows
 
 

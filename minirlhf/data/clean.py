@@ -36,7 +36,7 @@ from minirlhf.runtime.files import is_unicode
 from minirlhf.text import spelling
 from minirlhf.text.chat import ChatPrompt, Template, read_template, render
 from minirlhf.text.prompts import build_completion, encode_all, encode_prompts, parse_prompt
-from minirlhf.text.truncate import truncate_messages, truncate_prompt
+from minirlhf.text.truncate import truncate_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,6 +49,7 @@ class Tally:
     """What happened to the rows of one split."""
 
     kept: int = 0
+    chats: int = 0  # of those kept
     truncated: int = 0  # of those kept
     refused: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)  # of those kept, by what was put right
@@ -96,6 +97,7 @@ class Cleaner:
                 if tally.kept == limit:
                     return
                 tally.kept += 1
+                tally.chats += "messages" in row
                 tally.truncated += row.pop("truncated")
                 tally.changed.update(row.pop("changes"))
                 for column, length in row.pop("lengths").items():
@@ -199,15 +201,10 @@ class Cleaner:
 
     def _cut(self, row: dict) -> None:
         """Cut the row's prompt to its limit; it is None where that cannot be."""
-        if "messages" not in row:
-            row["prompt"] = truncate_prompt(row["prompt"], self.max_prompt_tokens, self._count, self.body)
-            return
-
-        def fits(messages: list[dict]) -> bool:
-            return self._count(ChatPrompt("", messages)) <= self.max_prompt_tokens
-
-        row["messages"] = truncate_messages(row["messages"], fits, self.body)
-        row["prompt"] = row["messages"] and render(self.tokenizer, row["messages"])
+        row["prompt"] = truncate_prompt(row["prompt"], self.max_prompt_tokens, self._count, self.body)
+        if isinstance(row["prompt"], ChatPrompt):
+            row["messages"] = row["prompt"].messages
+            row["prompt"] = render(self.tokenizer, row["messages"])
 
     def _count(self, text: str) -> int:
         return len(encode_prompts(self.tokenizer, [text])[0])

@@ -46,7 +46,15 @@ def prepare(sources: list[Source], data: "DataParams", tokenizer: "PreTrainedTok
                 write_jsonl(folder / f"{split}.jsonl", rows)
                 if not tally.kept:
                     raise UserError(f"{cleaner.name}: {_why_empty(split, tally, cleaner.columns)}")
+            _check_alike(tallies, cleaner.name)
     return tallies
+
+
+def _check_alike(tallies: Tallies, name: str) -> None:
+    """Raise UserError where one source has chats and the other texts: a policy learns to answer one of them."""
+    kinds = ["chats" if any(tally.chats for tally in splits.values()) else "texts" for splits in tallies.values()]
+    if len(set(kinds)) > 1:
+        raise UserError(f"{name}: they are {kinds[1]}, and the posts are {kinds[0]}: give both alike")
 
 
 def _why_empty(split: str, tally: Tally, columns: tuple[str, ...]) -> str:

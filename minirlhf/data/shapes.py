@@ -49,7 +49,10 @@ def to_shape(row: RawRow, columns: tuple[str, ...]) -> RawRow:
         return values
     if None in values:
         return "missing_field"
-    texts = [*([m["content"] for m in values[0]] if isinstance(values[0], list) else values[:1]), *values[1:]]
+    chat = values[0] if isinstance(values[0], list) else []
+    if not all(isinstance(message, dict) and "content" in message for message in chat):
+        return "mistyped_field"
+    texts = [*([message["content"] for message in chat] if chat else values[:1]), *values[1:]]
     if not all(isinstance(text, str) for text in texts):
         return "mistyped_field"
     if not all(map(is_unicode, texts)):
@@ -134,9 +137,9 @@ def _chat(prompt: Any, *answers: Any) -> list | str:
         asked = conversation if asked is None or _ends_alike(conversation, asked) else asked
         if not _ends_alike(asked, conversation):
             return "not_a_chat"
-    if prompt is not None and asked is None or asked is not None and asked[-1:] and asked[-1]["role"] == "assistant":
+    if (asked is None and prompt is not None) or (asked and asked[-1]["role"] in ("assistant", "system")):
         return "not_a_chat"
-    return [asked or None, *texts]
+    return [asked, *texts]
 
 
 def _is_chat(value: Any) -> bool:
@@ -153,7 +156,9 @@ def _ends_alike(one: Messages, other: Messages) -> bool:
 def _messages(value: Any) -> Messages | None:
     """Messages as role and content, both texts; None for anything else."""
     found = []
-    for message in [value] if isinstance(value, dict) else value or ():
+    if not isinstance(value, list | dict):
+        return None
+    for message in [value] if isinstance(value, dict) else value:
         if not isinstance(message, dict):
             return None
         role, content = message.get("role", message.get("from")), message.get("content", message.get("value"))

@@ -1,29 +1,26 @@
-"""One question to an OpenAI-compatible chat endpoint: HTTP, retries, and every failure in one clear line.
+"""One question to an OpenAI-compatible chat endpoint through the `openai` client, and every failure in one clear line.
 
 The API key comes from the environment variable `OPENAI_API_KEY` alone; without it none is sent. It stands in no file
 and in no message. Redirects are not followed: they would carry the key to another host.
 """
 
-import email.utils
-import http.client
+import asyncio
+import http
 import json
-import math
 import os
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import NamedTuple
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from minirlhf.runtime.errors import UserError
 
+if TYPE_CHECKING:
+    from openai import APIStatusError
+
 KEY_VARIABLE = "OPENAI_API_KEY"
-ATTEMPTS = 7  # of one request; with FIRST_WAIT doubled each time a minute in all, the window of most rate limits
-FIRST_WAIT = 1.0  # seconds
-LONGEST_WAIT = 120.0  # seconds that a server may ask for
-LARGEST_ANSWER = 1 << 20  # bytes
-WORTH_RETRYING = {408, 409, 425, 429}  # and all from 500 on
+RETRIES = 10  # of one request; the client waits 0.5, 1, 2, 4, 8, 8, ... seconds or as long as the server asks (to 120)
+LONGEST_WAIT = 120  # seconds
+MALFORMED = 3  # answers in a row that are no chat completion
+UNSUPPORTED = ("unsupported_value", "unsupported_parameter")
 HINTS = {401: f"set {KEY_VARIABLE} to a key that is accepted there", 403: f"is {KEY_VARIABLE} allowed to use it?",
          404: "check url (the base, often ending in /v1) and name (the model's, there)"}  # fmt: skip
 
@@ -36,107 +33,114 @@ class Answer(NamedTuple):
     finish_reason: str | None = None
 
 
-class _Failure(Exception):
-    """An attempt failed in a way that may pass; `wait` is what the server asks for, in seconds."""
-
-    def __init__(self, cause: str, wait: float | None = None):
-        super().__init__(cause)
-        self.wait = wait
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args):
-        return None  # the 3xx answer then arrives as an HTTPError
-
-
 class Chat:
-    """A chat endpoint. Safe to use from several threads.
+    """A chat endpoint, open while the `async with` lasts; questions may be asked side by side.
 
     Args:
         url: base, to which `/chat/completions` is added.
-        timeout: seconds after which an attempt is given up: without a byte, or as soon as one arrives later.
-        wait: called with the seconds to wait before another attempt; it may raise to give up.
+        timeout: seconds without a byte after which an attempt is given up.
+
+    Raises:
+        UserError: the client is not installed, or the key is none.
     """
 
-    def __init__(self, url: str, timeout: float, wait: Callable[[float], object] = time.sleep):
-        self.url, self.timeout, self.wait = f"{url.rstrip('/')}/chat/completions", timeout, wait
-        self._key = api_key()
-        self._opener = urllib.request.build_opener(_NoRedirect)
-        self._reached = False
+    def __init__(self, url: str, timeout: float):
+        self.url, self.timeout = completions(url), timeout
+        self._openai, self._key = client_library(), api_key()
+        self._base, self._reached, self._answered, self._temperature = url, False, False, True
 
-    def ask(self, request: dict) -> Answer:
-        """The answer to a request body.
+    async def __aenter__(self) -> Self:
+        self._client = self._openai.AsyncOpenAI(
+            base_url=self._base,
+            api_key=self._key or "none",
+            timeout=self.timeout,
+            http_client=self._openai.DefaultAsyncHttpxClient(follow_redirects=False),
+        )
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._client.close()
+
+    async def ask(self, request: dict[str, Any]) -> Answer:
+        """The answer to a request body. A model that refuses its temperature is asked without one, which is said once.
 
         Raises:
             UserError: naming the url and the cause, when no attempt succeeded or none can.
         """
-        for attempt in range(ATTEMPTS):
-            try:
-                answer = self._attempt(request)
-                self._reached = True
-                return answer
-            except _Failure as failure:
-                cause, wait = str(failure), failure.wait
-            if wait is None:
-                wait = FIRST_WAIT * 2**attempt
-            elif wait > LONGEST_WAIT:
-                raise self._error(f"{cause}; the server asks to wait {wait:.0f} s")
-            if attempt + 1 < ATTEMPTS:
-                self.wait(wait)
-        raise self._error(f"{cause}; tried {ATTEMPTS} times")
-
-    def _attempt(self, request: dict) -> Answer:
-        # Some hosts refuse the user agent that urllib sends by itself.
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "minirlhf"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        posted = urllib.request.Request(self.url, json.dumps(request).encode(), headers, method="POST")
-        deadline = time.monotonic() + self.timeout
         try:
-            with self._opener.open(posted, timeout=self.timeout) as response:
-                return self._read_answer(_read(response, deadline))
-        except urllib.error.HTTPError as error:
-            with error:
-                return self._refused(error, deadline)
+            # The client's timeout begins anew with each byte, so that an endless drip of them needs this end.
+            async with asyncio.timeout((1 + RETRIES) * (self.timeout + LONGEST_WAIT)):
+                return await self._completion(request)
         except TimeoutError:
-            raise _Failure(f"no answer within {self.timeout:g} s") from None
-        except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
-            cause = getattr(error, "reason", error)
-            if isinstance(cause, TimeoutError):
-                raise _Failure(f"no answer within {self.timeout:g} s") from None
-            cause = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-            if not self._reached:  # a wrong url is far likelier than a server that is just starting
-                raise self._error(f"cannot be reached: {cause}") from None
-            raise _Failure(f"connection lost: {cause}") from None
+            raise self._error("no whole answer, only bytes without end") from None
+        except self._openai.APIStatusError as error:
+            return await self._refused(request, error)
+        except self._openai.APITimeoutError as error:
+            raise self._error(f"no answer within {self.timeout:g} s{_tried(error.request)}") from None
+        except self._openai.APIConnectionError as error:
+            lost = "connection lost" if self._reached else "cannot be reached"
+            raise self._error(f"{lost}: {_innermost(error)}{_tried(error.request)}") from None
 
-    def _refused(self, error: urllib.error.HTTPError, deadline: float) -> Answer:
-        """What to make of a status other than 200."""
+    async def _completion(self, request: dict[str, Any]) -> Answer:
+        """The first answer that is one, where one has come before; else the first must be."""
+        for _ in range(MALFORMED):
+            body = await self._post(request)
+            answer = read_answer(body)
+            if answer is not None:
+                self._answered = True
+                return Answer(*map(self._safe, answer))
+            cause = f"its answer is no chat completion: {self._shown(body.decode('utf-8', 'replace'))!r}"
+            if not self._answered:
+                raise self._error(f"{cause}; {HINTS[404]}")
+        raise self._error(cause)
+
+    async def _post(self, request: dict[str, Any]) -> bytes:
+        """The body of a response. Where nothing was reached yet a connection that fails is not tried again.
+
+        A wrong url is far likelier then than a server that is just starting.
+        """
+        if not self._temperature:
+            request = {key: value for key, value in request.items() if key != "temperature"}
+
+        keyless = {} if self._key else {"Authorization": self._openai.Omit()}
+
+        async def post(retries: int) -> bytes:
+            create = self._client.with_options(max_retries=retries).chat.completions.with_raw_response.create
+            return (await create(**request, extra_headers=keyless)).content
+
+        if self._reached:
+            return await post(RETRIES)
         try:
-            said = _error_said(_read(error, deadline))
-        except (OSError, http.client.HTTPException):
-            said = {}
-        status, message = error.code, self._shown(str(said.get("message") or ""))
+            body = await post(retries=0)
+        except (self._openai.APIStatusError, self._openai.APITimeoutError) as error:
+            if not worth_retrying(error):
+                raise
+            body = None
+        self._reached = True
+        return await post(RETRIES) if body is None else body
+
+    async def _refused(self, request: dict[str, Any], error: "APIStatusError") -> Answer:
+        """What to make of a status other than 200."""
+        status, headers, said = error.status_code, error.response.headers, _error_said(error.response.content)
+        message = self._shown(str(said.get("message") or ""))
         if status == 400 and said.get("code") == "content_filter":  # Azure refuses a prompt so
             return Answer(None, message or "content filter", "content_filter")
-        cause = f"{status} {http.client.responses.get(status, '')}".rstrip()
-        cause += f" ({message})" if message else ""
-        if status in WORTH_RETRYING or status >= 500:
-            raise _Failure(cause, seconds_to_wait(error.headers.get("Retry-After")))
+        refused = said.get("code") in UNSUPPORTED and "temperature" in f"{said.get('param')} {message}"
+        if status == 400 and refused and "temperature" in request:
+            if self._temperature:
+                print(f"evaluate.judge: {request['model']} refuses temperature; asked without it", file=sys.stderr)
+            self._temperature = False
+            return await self.ask({key: value for key, value in request.items() if key != "temperature"})
+        phrase = http.HTTPStatus(status).phrase if status in set(http.HTTPStatus) else ""
+        cause = f"{status} {phrase}".rstrip() + (f" ({message})" if message else "")
+        if worth_retrying(error):
+            asked = (
+                f"; the server asks to wait {self._shown(headers['retry-after'])} s" if "retry-after" in headers else ""
+            )
+            raise self._error(f"{cause}{asked}{_tried(error.request)}")
         if 300 <= status < 400:
-            cause += f", a redirect to {self._shown(error.headers.get('Location') or 'nowhere')}: give that url"
+            cause += f", a redirect to {self._shown(headers.get('location') or 'nowhere')}: give that url"
         raise self._error("; ".join(filter(None, (cause, HINTS.get(status)))))
-
-    def _read_answer(self, body: bytes) -> Answer:
-        try:
-            choice = json.loads(body)["choices"][0]
-            message = choice["message"]
-            parts = message.get("content"), message.get("refusal"), choice.get("finish_reason")
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-            parts = (0,)
-        if any(not isinstance(part, (str, type(None))) for part in parts):
-            cause = f"its answer is no chat completion: {self._shown(body.decode('utf-8', 'replace'))!r}"
-            raise _Failure(cause) if self._reached else self._error(f"{cause}; {HINTS[404]}")
-        return Answer(*map(self._safe, parts))
 
     def _error(self, cause: str) -> UserError:
         return UserError(f"evaluate.judge: {self.url}: {cause}")
@@ -147,8 +151,24 @@ class Chat:
 
     def _shown(self, text: str) -> str:
         """Such text for a message: without the key before it is cut, so that no part of the key is left."""
-        text = " ".join(self._safe(text).split())
+        text = " ".join((self._safe(text) or "").split())
         return text if len(text) <= 200 else text[:197] + "..."
+
+
+def completions(url: str) -> str:
+    """Where a question goes, of a base url."""
+    return f"{url.rstrip('/')}/chat/completions"
+
+
+def client_library() -> Any:
+    """The `openai` package, an optional one. UserError where it is not installed."""
+    try:
+        import openai
+    except ImportError:
+        raise UserError(
+            "evaluate.judge.kind: endpoint needs the openai client: pip install 'minirlhf[judge]'"
+        ) from None
+    return openai
 
 
 def api_key() -> str | None:
@@ -159,39 +179,39 @@ def api_key() -> str | None:
     return key or None
 
 
-def seconds_to_wait(header: str | None) -> float | None:
-    """The seconds of a Retry-After header, which holds a number or a date; None where it holds neither.
+def worth_retrying(error: Any) -> bool:
+    """Whether the client tries again after an error: a timeout, or a status that may pass."""
+    status = getattr(error, "status_code", None)
+    return status is None or status in (408, 409, 429) or status >= 500
 
-    >>> seconds_to_wait("3"), seconds_to_wait("Wed, 21 Oct 2015 07:28:00 GMT"), seconds_to_wait("soon")
-    (3.0, 0.0, None)
+
+def read_answer(body: bytes) -> tuple[str | None, ...] | None:
+    """Content, refusal and finish reason in the body of a chat completion; None where it is none.
+
+    Not by the client's types: it checks nothing that a server says.
     """
-    if header is None:
-        return None
     try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            then = email.utils.parsedate_to_datetime(header)
-        except ValueError:
-            return None
-        then = then if then.tzinfo else then.replace(tzinfo=UTC)
-        seconds = (then - datetime.now(UTC)).total_seconds()
-    return max(seconds, 0.0) if math.isfinite(seconds) else None
+        choice = json.loads(body)["choices"][0]
+        parts = choice["message"].get("content"), choice["message"].get("refusal"), choice.get("finish_reason")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        return None
+    return parts if all(isinstance(part, (str, type(None))) for part in parts) else None
 
 
-def _read(response, deadline: float) -> bytes:
-    """The whole body. TimeoutError past the deadline: a socket's own timeout starts anew with each byte."""
-    body = b""
-    while chunk := response.read1(1 << 16):
-        body += chunk
-        if len(body) > LARGEST_ANSWER:
-            raise http.client.HTTPException(f"an answer of more than {LARGEST_ANSWER} bytes")
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    return body
+def _tried(request: Any) -> str:
+    """How often the client tried, where it did more than once."""
+    tries = 1 + int(request.headers.get("x-stainless-retry-count", 0))
+    return f"; tried {tries} times" if tries > 1 else ""
 
 
-def _error_said(body: bytes) -> dict:
+def _innermost(error: BaseException) -> str:
+    """What an error of the connection comes from, as the system words it."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _error_said(body: bytes) -> dict[str, Any]:
     """`error` of an error's body, as OpenAI, Ollama or vLLM write it; {} where it is something else."""
     try:
         said = json.loads(body)

@@ -5,19 +5,19 @@ question is asked twice. The name of an entry is a hash of all that decides the 
 exact messages. Delete the folder to ask anew, as when another model is served under the same name.
 """
 
+import asyncio
 import hashlib
 import json
 import os
 import re
-import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from minirlhf.evaluation.chat import Answer, Chat
+from minirlhf.evaluation.chat import Answer, Chat, completions
 from minirlhf.evaluation.pairwise import NotJudged
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_json, replace_file
 from minirlhf.runtime.progress import Progress
+from minirlhf.text.chat import spoken
 
 AT_ONCE = 4  # requests in flight
 # The question is that of Rafailov et al. 2023 (arXiv 2305.18290), the concise one, with ties.
@@ -38,7 +38,9 @@ without including unimportant or irrelevant details? A good summary is both prec
 </summary_B>
 
 Answer with one word: A if summary A is better, B if summary B is better, tie if they are equally good."""
-THOUGHTS = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
+# What a model thinks before it answers: all up to the last </think>, whose <think> some servers leave out; or all from
+# a <think> that it never ended.
+THOUGHTS = re.compile(r"\A.*</think>|<think>.*\Z", re.DOTALL)
 WINS = {"A": 1.0, "B": 0.0, "tie": 0.5, "a tie": 0.5}
 # Words that may stand around a verdict: "**B**", "Answer: tie.", "Summary A is better", "It's a tie"
 AROUND = frozenset("my the final answer verdict choice winner better best summary is it s i prefer choose".split())
@@ -56,14 +58,14 @@ class Endpoint:
 
     def __init__(self, url: str, model: str, timeout: float):
         self.model, self.folder = model, Path(os.environ.get("DVC_ROOT", "")) / ".judgements"
-        self._stopped, self._failure = threading.Event(), None
-        self.chat = Chat(url, timeout, self._wait)
+        self.url, self.timeout = url, timeout
+        Chat(url, timeout)  # a missing client or a key that is none is said before anything is sampled
 
     def __call__(self, prompts: list[str], first: list[str], second: list[str]) -> list[float | NotJudged]:
         """Ask about every pair, a few at a time; answers come in the order of the pairs.
 
         Raises:
-            UserError: the endpoint cannot be used (see `Chat.ask`); the answers so far are kept.
+            UserError: the endpoint cannot be used (see `Chat`); the answers so far are kept.
         """
         requests = [self.request(*pair) for pair in zip(prompts, first, second, strict=True)]
         places = [self._place(request) for request in requests]
@@ -72,43 +74,38 @@ class Endpoint:
         missing = [place for place in wanted if place not in answers]
         with Progress(len(wanted), "verdicts", "evaluate: judging") as progress:
             progress.start_at(len(answers))
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                asked = {pool.submit(self._ask, place, wanted[place]): place for place in missing}
-                try:
-                    for future in as_completed(asked):
-                        answers[asked[future]] = future.result()
-                        progress.update()
-                except BaseException:  # one request that cannot succeed, or Ctrl-C: the others need not go on
-                    self._stopped.set()
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
+            answers |= asyncio.run(self._ask({place: wanted[place] for place in missing}, progress))
         return [read_verdict(answers[place]) for place in places]
 
     def request(self, prompt: str, first: str, second: str) -> dict:
         """The body of the request about one pair."""
-        post = prompt.strip().removesuffix("TL;DR:").strip()
+        post = spoken(prompt).strip().removesuffix("TL;DR:").strip()
         content = QUESTION.format(post=post, first=first, second=second)
         return {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": content}]}
 
-    def _ask(self, place: Path, request: dict) -> Answer:
-        if self._failure:
-            raise self._failure
+    async def _ask(self, requests: dict[Path, dict], progress: Progress) -> dict[Path, Answer]:
+        """Ask all, a few at a time, and keep each answer at its place. One that cannot succeed ends the others."""
+        answers, turn = {}, asyncio.Semaphore(AT_ONCE)
+
+        async def ask(place: Path, request: dict) -> None:
+            async with turn:
+                answers[place] = await chat.ask(request)
+            with replace_file(place) as file:
+                json.dump({"url": chat.url, "request": request, "answer": answers[place]._asdict()}, file, indent=1)
+            progress.update()
+
         try:
-            answer = self.chat.ask(request)
-        except UserError as error:
-            self._failure = failure = self._failure or error
-            raise failure from None
-        with replace_file(place) as file:
-            json.dump({"url": self.chat.url, "request": request, "answer": answer._asdict()}, file, indent=1)
-        return answer
+            async with Chat(self.url, self.timeout) as chat, asyncio.TaskGroup() as tasks:
+                for place, request in requests.items():
+                    tasks.create_task(ask(place, request))
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        return answers
 
     def _place(self, request: dict) -> Path:
-        name = hashlib.blake2b(json.dumps([self.chat.url, request]).encode(), digest_size=16).hexdigest()
+        asked = json.dumps([completions(self.url), request])
+        name = hashlib.blake2b(asked.encode(), digest_size=16).hexdigest()
         return self.folder / name[:2] / f"{name[2:]}.json"
-
-    def _wait(self, seconds: float) -> None:
-        if self._stopped.wait(seconds):
-            raise UserError("stopped")
 
 
 def _kept(place: Path, request: dict) -> Answer | None:

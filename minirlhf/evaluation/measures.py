@@ -9,6 +9,7 @@ from minirlhf.evaluation.rouge import MEASURES as ROUGE
 from minirlhf.evaluation.rouge import rouge
 from minirlhf.sampling.summaries import Summaries
 from minirlhf.statistics.bootstrap import Bootstrap, Estimate
+from minirlhf.text.chat import spoken
 from minirlhf.text.prompts import parse_prompt
 
 Measures = dict[str, np.ndarray]  # name -> [B], one value a summary
@@ -64,7 +65,7 @@ def _gold(judgements: list) -> Measures:
 def post_text(prompt: str) -> str:
     """What an author can copy from: title and post, without the headings of the prompt format."""
     post = parse_prompt(prompt)
-    return f"{post.title}\n{post.body}" if post else prompt
+    return f"{post.title}\n{post.body}" if post else spoken(prompt)
 
 
 def means(measures: Measures, bootstrap: Bootstrap) -> dict[str, Estimate]:

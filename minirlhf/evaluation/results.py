@@ -13,6 +13,7 @@ from minirlhf.evaluation.winrate import win_rates
 from minirlhf.runtime.errors import printable
 from minirlhf.sampling.summaries import Summaries
 from minirlhf.statistics.bootstrap import Bootstrap, Estimate, rounded
+from minirlhf.text.chat import spoken
 
 HEADLINE = ("reward", *ROUGE, "length", "ended", "gold", "judge")
 HEADINGS = {
@@ -94,7 +95,7 @@ def summary_rows(
     shown, rows = dict(chosen), []
     for index, post in enumerate(posts):
         gain = None if np.isnan(gains[index]) else rounded(gains[index])
-        row = {"post": post["prompt"], "shown": shown.get(index), "gain": gain}
+        row = {"post": spoken(post["prompt"]), "shown": shown.get(index), "gain": gain}
         for name, summaries in systems.items():
             row[name] = {"summary": summaries.texts[index].strip(), "ended": bool(summaries.ended[index])}
             for measure in ("length", "reward", "rougeL", "gold", "judge"):

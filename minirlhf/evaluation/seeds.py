@@ -6,7 +6,7 @@ seeds an interval is the mean -+ t(n - 1) s / sqrt(n): exact for normal results,
 
 from typing import Any
 
-# A row of plots/seeds.csv. A score is the mean score by the judge that decides: gold, evaluate.judge, or the reward.
+# A row of metrics/seeds.csv. A score is the mean score by the judge that decides: gold, evaluate.judge, or the reward.
 COLUMNS = (
     *("seed", "sft_score", "ppo_score", "gain", "sft_reward", "ppo_reward", "kl", "ppo_vs_sft", "ppo_vs_reference"),
     *("sft_rougeL", "ppo_rougeL", "sft_length", "ppo_length"),

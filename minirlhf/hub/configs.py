@@ -21,6 +21,7 @@ WEIGHTS = "*.safetensors"
 TOKENIZER = ("*.json", "*.txt", "*.model", "*.jinja")  # files of a tokenizer, and a model's config
 
 
+FLOATS = ("F64", "F32", "F16", "BF16")  # of safetensors
 # What reads a *.model file where there is no tokenizer.json: package -> the module of it.
 SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}
 
@@ -58,10 +59,14 @@ def check_files(folder: Path) -> None:
         try:
             with safe_open(file, "pt") as weights:
                 names = list(weights.keys())
+                kinds = {name: weights.get_slice(name).get_dtype() for name in names}
         except Exception as error:
             raise UserError(f"{file}: cannot be read ({first_line(error)})") from error
         if not names:
             raise UserError(f"{file}: there are no weights in it")
+        for name, kind in kinds.items():
+            if kind not in FLOATS and name.endswith(".weight"):
+                raise UserError(f"{file}: the weights {name} are quantized ({kind}): fp32, bf16 or fp16 can be trained")
 
 
 def _check_for_adapter(folder: Path) -> None:

@@ -123,7 +123,16 @@ def random_policy(name: Place, revision: str | None, overrides: dict, seed: int)
 
 
 def save_model(folder: Place, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Write a model and its tokenizer as a whole folder."""
+    """Write a model and its tokenizer as a whole folder. The model's own `generate` will end where they do here."""
+    end_at(model, tokenizer)
     with replace_folder(folder) as new:
         model.save_pretrained(new)
         tokenizer.save_pretrained(new)
+
+
+def end_at(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Have a policy's configs name the token that ends a response: of a chat, the end of a turn."""
+    for config in filter(None, (model.config, model.generation_config)):
+        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+        if tokenizer.eos_token_id not in ends:
+            config.eos_token_id = tokenizer.eos_token_id

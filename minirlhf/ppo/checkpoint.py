@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minirlhf.models.finite import first_bad
+from minirlhf.models.loading import end_at
 from minirlhf.ppo.model import Models
 from minirlhf.runtime.errors import UserError, first_line
 from minirlhf.runtime.files import read_object, replace_folder
@@ -35,6 +36,7 @@ def save_policy(folder: str | Path, models: Models, tokenizer: "PreTrainedTokeni
 
     With LoRA the adapters are merged into the weights, and kept in `adapter/` besides.
     """
+    end_at(models.policy.model, tokenizer)
     with replace_folder(folder) as new:
         if models.adapter is None:
             models.policy.model.save_pretrained(new)

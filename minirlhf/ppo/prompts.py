@@ -7,6 +7,7 @@ import numpy as np
 
 from minirlhf.runtime.errors import UserError
 from minirlhf.sampling.generate import episode_seeds
+from minirlhf.text.chat import ChatPrompt, is_chat, render
 from minirlhf.text.prompts import decode, encode_prompts
 
 if TYPE_CHECKING:
@@ -20,11 +21,12 @@ class Prompts:
     """n prompts as texts and as ids.
 
     Args:
-        prompts: texts, lists of ids, or a `datasets.Dataset` with a column `prompt` of either. Texts are encoded as
-            they are, after the BOS that the tokenizer begins every text with, if it does; ids are taken as they are.
+        prompts: texts, chats (lists of messages {"role", "content"}), lists of ids, or a `datasets.Dataset` with a
+            column `prompt` of either. Texts are encoded as they are, after the BOS that the tokenizer begins every text
+            with, if it does; chats as its chat template writes them; ids are taken as they are.
 
     Raises:
-        UserError: no prompts, an empty prompt, or a data set without the column.
+        UserError: no prompts, an empty prompt, a chat and no chat template, or a data set without the column.
     """
 
     def __init__(self, prompts: "PromptsLike", tokenizer: "PreTrainedTokenizerBase"):
@@ -33,7 +35,7 @@ class Prompts:
             if "prompt" not in given.column_names:
                 raise UserError(f"prompts: the data set has columns {given.column_names}, none named 'prompt'")
             given = given["prompt"]
-        rows = [row if isinstance(row, str) else list(row) for row in given]
+        rows = [_read(row, index, tokenizer) for index, row in enumerate(given)]
         if not rows:
             raise UserError("prompts: there are none")
         texts = [row for row in rows if isinstance(row, str)]
@@ -44,6 +46,11 @@ class Prompts:
             raise UserError(f"prompts: prompt {empty[0]} is empty")
         self.texts: list[str] = [row if isinstance(row, str) else decode(tokenizer, row) for row in rows]
 
+    @property
+    def has_chats(self) -> bool:
+        """Whether any of them is a chat."""
+        return any(isinstance(text, ChatPrompt) for text in self.texts)
+
     def check_ids(self, embeddings: int) -> None:
         """Raise UserError for a prompt with an id that the policy has no embedding for."""
         for index, ids in enumerate(self.ids):
@@ -52,6 +59,21 @@ class Prompts:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def _read(row, index: int, tokenizer: "PreTrainedTokenizerBase") -> str | list[int]:
+    """A prompt as a text, of a chat a `ChatPrompt`, or as ids."""
+    if isinstance(row, str):
+        return row
+    row = list(row)
+    if row and isinstance(row[0], dict):
+        if not is_chat(row):
+            raise UserError(f"prompts: prompt {index}: a message has a role and a content, both texts")
+        try:
+            return render(tokenizer, row)
+        except UserError as error:
+            raise UserError(f"prompts: prompt {index} is a chat, and {error}") from error
+    return row
 
 
 def episode_prompts(count: int, seed: int, start: int, episodes: int) -> list[int]:

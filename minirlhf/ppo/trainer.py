@@ -5,6 +5,7 @@ trainer departs from it on purpose.
 """
 
 import contextlib
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from minirlhf.runtime.progress import Progress
 from minirlhf.runtime.resume import goes_on, saved
 from minirlhf.sampling.generate import episode_seeds
 from minirlhf.settings.ppo import PPOConfig
+from minirlhf.text.chat import end_with_turn
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,7 +46,7 @@ class PPOTrainer:
         policy: a transformers causal LM, or the folder or hub name of one. A model is trained in place.
         tokenizer: the policy's.
         reward: `(prompts, responses) -> scores`; see `minirlhf.rewards.text`.
-        prompts: texts, lists of token ids, or a `datasets.Dataset` with a column `prompt`.
+        prompts: texts, chats (lists of messages), lists of token ids, or a `datasets.Dataset` with a column `prompt`.
         eval_prompts: held-out prompts for the evaluations that `config.eval_every` asks for.
         reference: what the KL penalty holds on to; None: the policy as given.
         critic_init: with a separate critic, the model or folder that it begins as: a causal LM, or a reward model
@@ -70,8 +72,8 @@ class PPOTrainer:
         policy: "PreTrainedModel | str | Path",
         tokenizer: "PreTrainedTokenizerBase",
         reward: RewardFunction,
-        prompts: "Dataset | Sequence[str] | Sequence[Sequence[int]]",
-        eval_prompts: "Dataset | Sequence[str] | Sequence[Sequence[int]] | None" = None,
+        prompts: "Dataset | Sequence[str | Sequence[dict] | Sequence[int]]",
+        eval_prompts: "Dataset | Sequence[str | Sequence[dict] | Sequence[int]] | None" = None,
         reference: "PreTrainedModel | str | Path | None" = None,
         critic_init: "PreTrainedModel | str | Path | None" = None,
         *,
@@ -97,6 +99,8 @@ class PPOTrainer:
         self.eval_prompts: Prompts | None = None
         if config.eval_every and eval_prompts is not None:
             self.eval_prompts = Prompts(eval_prompts, tokenizer)
+        if self.prompts.has_chats:  # a turn's end is a response's
+            self.tokenizer = tokenizer = end_with_turn(copy.deepcopy(tokenizer))
         self.models = build_models(
             config, policy, tokenizer, reference, critic_init, self.processes.device, precision, seed
         )

@@ -64,7 +64,11 @@ def write_cards(
             f"```python\n{use}\n```",
             "## Measured",
             "On held-out posts; intervals are 95%."
-            + ("" if name == "reward" else " Summaries were sampled at the training temperature."),
+            + (
+                ""
+                if name == "reward"
+                else f" Summaries were sampled at the training temperature. {at_its_best(inputs, name)}"
+            ),
             *(table.markdown() for table in _measured(inputs, name) if table.rows),
             "## Limits",
             "\n".join(f"- {plain(limit)}" for limit in limits[name]),
@@ -180,6 +184,16 @@ def _reward_text(settings: Settings, sources: Sources) -> str:
             "Its tokenizer is its own. `reward.json` says whether it reads post and summary as a pair or as one text"
         )
     return f"{trunk} with a head that gives one score, trained on comparisons of two summaries. {reads}. {scores}"
+
+
+def at_its_best(inputs: Inputs, name: str) -> str:
+    """The temperature that suits a policy, and what it scores there, in a sentence."""
+    temperature = inputs.metrics["evaluate"]["best"][name]["temperature"]
+    found = number(inputs.measure(name, inputs.scoring, "best"))
+    score = plain(inputs.score_name)
+    return (
+        f"Its best temperature, chosen on validation posts, is {temperature:g} (0: greedy), with a {score} of {found}."
+    )
 
 
 def _measured(inputs: Inputs, name: str) -> list[Table]:

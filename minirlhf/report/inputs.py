@@ -44,7 +44,7 @@ class Inputs:
     """Everything that the other stages left behind."""
 
     metrics: dict[str, dict]  # stage -> details/STAGE.json
-    plots: dict[str, list[Row]]  # name -> rows of details/NAME.csv, and of plots/seeds.csv
+    plots: dict[str, list[Row]]  # name -> rows of details/NAME.csv, and of metrics/seeds.csv
     summaries: list[Row]  # details/summaries.jsonl
 
     @property
@@ -67,7 +67,7 @@ class Inputs:
 
     @property
     def among_seeds(self) -> bool:
-        """Whether this run is one of the training seeds in plots/seeds.csv, by its numbers."""
+        """Whether this run is one of the training seeds in metrics/seeds.csv, by its numbers."""
         return is_among(self.metrics["evaluate"], self.plots["seeds"])
 
     @property

@@ -29,7 +29,7 @@ MEASURES = {
     "entropy": ("entropy, nats a token", 2),
 }
 
-# Column of plots/seeds.csv -> likewise; {} is the algorithm.
+# Column of metrics/seeds.csv -> likewise; {} is the algorithm.
 SEEDS = {
     "sft_score": ("SFT's score", 2),
     "ppo_score": ("{}'s score", 2),
@@ -126,11 +126,18 @@ def reward_table(inputs: Inputs) -> Table:
     metrics = inputs.metrics["reward"]
     gold, length = metrics.get("reward_gold", {}), metrics.get("reward_length", {})
     accuracy = metrics.get("reward_intervals", {}).get("accuracy")
+    ceiling, rules, confidence = (metrics.get(f"reward_{name}", {}) for name in ("ceiling", "rules", "confidence"))
     cells = {
         "accuracy on held-out comparisons": with_interval(accuracy, 3) or _number(metrics.get("reward_accuracy")),
         "on the given ones": _number(metrics.get("reward_accuracy_given")),
         "on those of SFT's summaries": _number(metrics.get("reward_accuracy_collected")),
+        "the most that the annotators' noise allows": with_interval(ceiling.get("accuracy"), 3),
+        "share of the way there from guessing": _number(ceiling.get("share_of_the_way")),
+        "accuracy of the rule that the longer wins (a coin: 0.500)": with_interval(rules.get("longer"), 3),
         "loss, nats a comparison (guessing: 0.693)": _number(metrics.get("reward_test_loss")),
+        "Brier score (guessing: 0.250)": _number(confidence.get("brier")),
+        "expected calibration error": _number(confidence.get("ece")),
+        "both scored alike": _number(confidence.get("ties")),
         "ordered as the gold judge does": with_interval(gold.get("model"), 3),
         "so ordered by the annotators": with_interval(gold.get("annotators"), 3),
         "rank correlation of score and gold": _number(gold.get("spearman")),
@@ -158,7 +165,7 @@ def checks_table(checks: list[Check]) -> Table:
 
 
 def seeds_table(rows: list[Row], algorithm: str = "PPO") -> Table:
-    """Every training seed (rows of plots/seeds.csv), and the mean with its interval over seeds."""
+    """Every training seed (rows of metrics/seeds.csv), and the mean with its interval over seeds."""
     columns = {name: decimals for name, (_, decimals) in SEEDS.items()}
     lines = [(str(row["seed"]), *(_format(row[name], columns[name]) for name in columns)) for row in rows]
     if len(rows) > 1:

@@ -33,6 +33,11 @@ def examine(
         metrics[f"reward_accuracy_{name}"] = round(accuracy, 6)
     metrics["reward_accuracy"] = round(quality.accuracy(margins), 6)
     metrics["reward_test_loss"] = round(quality.preference_loss(margins), 6)
+    metrics["reward_confidence"] = quality.confidence(margins)
+    if best := quality.ceiling(rows, quality.accuracy(margins), bootstrap):
+        metrics["reward_ceiling"] = best
+    longer = quality.hits(quality.margins(rows, lengths))
+    metrics["reward_rules"] = {"longer": quality.share(longer, rows, bootstrap).as_json(), "coin": 0.5}
     metrics["reward_length"] = quality.length_bias(rows, scores, lengths, bootstrap)
     gold, gold_margins = quality.gold_agreement(rows, scores, bootstrap)
     metrics |= {"reward_gold": gold} if gold else {}

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from scipy.special import expit
 
 from minirlhf.rewards.text import RewardFunction, call_reward
 from minirlhf.statistics.bootstrap import Bootstrap, Estimate, rounded
@@ -65,6 +66,39 @@ def hits(margins: Sequence[float], truth: Sequence[float] | float = 1.0) -> np.n
 def preference_loss(margins: Sequence[float]) -> float:
     """Mean of -log sigmoid(margin), nats a comparison (Bradley and Terry 1952)."""
     return sum(math.log1p(math.exp(-abs(margin))) + max(-margin, 0.0) for margin in margins) / len(margins)
+
+
+def confidence(margins: Sequence[float]) -> dict[str, float]:
+    """How far a model's sureness can be trusted: each comparison seen from either side, as in `calibration`.
+
+    Returns:
+        ece: expected calibration error (Naeini et al. 2015), the mean distance of predicted and observed share over the
+            bins of `calibration`, weighted by their counts; brier: mean squared error of the probability (Brier 1950; a
+            coin has 0.25); ties: share of the comparisons of which the model gives both sides the same score.
+    """
+    margins = np.asarray(margins, float)
+    table = calibration(margins)
+    distances = [row["count"] * abs(row["predicted"] - row["observed"]) for row in table]
+    brier = float(np.mean((1 - expit(margins)) ** 2))  # the other side's error is the same
+    found = {"ece": sum(distances) / sum(row["count"] for row in table), "brier": brier, "ties": np.mean(margins == 0)}
+    return {name: rounded(value) for name, value in found.items()}
+
+
+def ceiling(rows: Sequence[dict], accuracy: float, bootstrap: Bootstrap) -> dict:
+    """How accurate the truth itself is on the annotators' labels, who err, and how much of the way there was gone.
+
+    Args:
+        accuracy: the model's.
+
+    Returns:
+        {} where the truth of a comparison is not known, else accuracy (with its interval; a tie in gold counts half)
+        and share_of_the_way from guessing.
+    """
+    if not all("record" in row for row in rows):
+        return {}
+    best = share(hits(margins(rows, gold_scores(rows))), rows, bootstrap)
+    gone = (accuracy - 0.5) / (best.value - 0.5) if best.value > 0.5 else 0.0
+    return {"accuracy": best.as_json(), "share_of_the_way": rounded(gone)}
 
 
 def calibration(margins: Sequence[float], bins: int = 10) -> list[dict]:
@@ -151,8 +185,7 @@ def correlations(x: Sequence[float], y: Sequence[float]) -> dict[str, float | No
     columns = pandas.DataFrame({"x": x, "y": y}, dtype=float)
     if (columns.nunique() < 2).any():
         return {"pearson": None, "spearman": None}
-    ranks = columns.rank()
-    return {"pearson": rounded(columns.x.corr(columns.y)), "spearman": rounded(ranks.x.corr(ranks.y))}
+    return {method: rounded(columns.corr(method).loc["x", "y"]) for method in ("pearson", "spearman")}
 
 
 def gold_scores(rows: Iterable[dict]) -> dict[Summary, float]:

@@ -152,6 +152,9 @@ def set_up(seed: int, threads: int, arithmetic: arithmetics.Arithmetic) -> None:
     bits of results, the seeds of `random`, NumPy and PyTorch, and deterministic kernels.
     """
     quiet(arithmetic)
+    os.environ.pop(
+        "ACCELERATE_MIXED_PRECISION", None
+    )  # of accelerate launch or its config file: `precision` says which
     if rank() == 0:
         arithmetics.announce(arithmetic)
     import random

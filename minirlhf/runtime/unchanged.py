@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def _reads() -> dict[str, Any]:
     for key in named.get("params", ()):
         if isinstance(key, str):
             key = re.sub(r"\$\{([\w.]+)\}", lambda match: str(_lookup(params, match[1])), key)
-            found[f"{key} ({PARAMS})"] = _lookup(params, key)
+            found |= dict(_leaves(key, _lookup(params, key)))
     for name in named.get("deps", ()):
         path = Path(name)
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
@@ -77,6 +78,15 @@ def _lookup(params: Any, key: str) -> Any:
     for part in key.split("."):
         params = params.get(part) if isinstance(params, dict) else None
     return params
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A setting, or each of a group of them."""
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _leaves(f"{key}.{name}", inner)
+    else:
+        yield f"{key} ({PARAMS})", value
 
 
 def _content(file: Path) -> Any:

@@ -3,6 +3,8 @@
 A post is the unit that is drawn again: what was measured on one post stays together, so a difference of two
 systems on the same posts has the interval of paired data, which is far narrower than that of two separate
 means.
+
+By hand, since all statistics of a run share its draws; scipy.stats.bootstrap draws anew for each.
 """
 
 from dataclasses import dataclass

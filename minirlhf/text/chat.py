@@ -94,6 +94,18 @@ def spoken(prompt: str) -> str:
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt.messages)
 
 
+def is_chat(value: object) -> bool:
+    """Whether a value is a list of messages, each with a role and a content that are texts."""
+    return (
+        bool(value)
+        and isinstance(value, list)
+        and all(
+            isinstance(each, dict) and isinstance(each.get("role"), str) and isinstance(each.get("content"), str)
+            for each in value
+        )
+    )
+
+
 def with_messages(row: dict) -> dict:
     """A prepared row, its prompt a `ChatPrompt` where it has messages."""
     return row | {"prompt": ChatPrompt(row["prompt"], row["messages"])} if "messages" in row else row

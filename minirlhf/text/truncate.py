@@ -5,11 +5,12 @@ The rule, in this order:
 1. `data.body` of the params: a regular expression whose group `body` is what may be cut; all else stays.
 2. A dialogue, which ends with the opened turn of one of its speakers (`Assistant:`): the oldest turns go, two at a
    time; what stands before the first turn, the last turn and the opened one stay. A turn longer than all others
-   together is the body instead, and is cut.
+   together is the body instead, and is cut; so is a text before them that is longer than all of them.
 3. Sections: blocks between blank lines. What closes the prompt stays: a heading (`TL;DR:`), last lines that end with a
    colon, and blocks before them with a label of their own (`Question: ...`); where there is nothing of the kind, a
-   short last block. What opens it stays likewise: blocks with a label, and a short first block. What is left, the
-   longest block always in it, is the body. The TL;DR layout and a titled document are such prompts.
+   short last block. What opens it stays likewise, where a block is left after it: blocks with a label or a colon at
+   their end, and a short first block. What is left is the body; the longest block is never taken for a part of the
+   rest by its label. The TL;DR layout and a titled document are such prompts.
 
 A body loses its end: at the last line break that fits, else after the last sentence, else at the last space, else
 between letters. Something of it always stays; where that cannot be, there is no cut, and the row is `over_long`.
@@ -22,8 +23,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
+from minirlhf.text.chat import ChatPrompt
 from minirlhf.text.prompts import FORMAT
-from minirlhf.text.spelling import LONGEST_HEADING, MARKER, find_closing
+from minirlhf.text.spelling import LAYOUT, LONGEST_HEADING, MARKER, find_closing
 
 Turn = TypeVar("Turn")
 # Where a text may be cut, best first: before a line break, after a sentence, before a space, between letters.
@@ -32,8 +34,8 @@ OPENER = re.compile(r"^[^\S\n]*([^\W\d_][^\n:]{0,40}):", re.MULTILINE)  # of a t
 OPENED = re.compile(r"[^\n:]*:\s*")  # by which the last turn begins, and a prompt ends
 SPEAKERS = {"human", "user", "assistant", "ai", "bot", "chatbot", "model"}
 BLOCK = re.compile(r"\S(?:[^\n]|\n(?![^\S\n]*(?:\n|$)))*")
-LABEL = re.compile(r"(?:#{1,6} [^\n]*(?:\n|$)|[*_]*[^\W\d_][^\n:.!?]{0,40}:[*_]*(?=\s|$))")
-LABEL_LINE = re.compile(rf"[^\n]{{0,200}}:[*_]*|#{{1,6}} [^\n]*|(?:{MARKER})+\w*")
+LABEL = re.compile(rf"#{{1,6}} [^\n]*(?:\n|$)|(?:{MARKER})\w*\n|[*_]*[^\W\d_][^\n:.!?]{{0,40}}:[*_]*(?=\s|$)")
+LABEL_LINE = re.compile(rf"[^\n]{{0,200}}:[*_]*|#{{1,6}} [^\n]*|(?:{MARKER})+\w*|[-=*_~#]{{3,}}")
 LAST_MARKER = re.compile(f"(?:{MARKER})$")
 SHORT = 300  # characters of a block that opens or closes a prompt without a label
 
@@ -55,6 +57,8 @@ def truncate_prompt(
 
     Args:
         body: a regular expression with a group `body`; see rule 1.
+
+    A chat is shortened as a dialogue of its messages; it comes back without its text, to be written out anew.
     """
 
     def fits(text: str) -> bool:
@@ -62,17 +66,24 @@ def truncate_prompt(
 
     if fits(prompt):
         return prompt
+    if isinstance(prompt, ChatPrompt):
+        messages = truncate_messages(prompt.messages, lambda messages: fits(ChatPrompt("", messages)), body)
+        return None if messages is None else ChatPrompt("", messages)
     prompt = prompt.strip()
     if body is not None:
         match = re.search(body, prompt, re.DOTALL)
         return None if match is None else _cut_span(prompt, match.span("body"), fits)
-    return _shorten_dialogue(prompt, fits) or _cut_span(prompt, find_body(prompt), fits)
+    if (dialogue := _read_dialogue(prompt)) is not None:
+        return _shorten_dialogue(*dialogue, fits)
+    return _cut_span(prompt, find_body(prompt), fits)
 
 
 def truncate_messages(
     messages: list[dict[str, str]], fits: Callable[[list[dict[str, str]]], bool], body: str | None = None
 ) -> list[dict[str, str]] | None:
     """The messages of a chat, shortened as a dialogue is: system messages at its head stay. None if that cannot be."""
+    if fits(messages):
+        return messages
     system = 0
     while system < len(messages) - 1 and messages[system]["role"] in ("system", "developer"):
         system += 1
@@ -108,18 +119,23 @@ def _shorten_turns(
     return None if part is None else [*before, part, *after]
 
 
-def _shorten_dialogue(prompt: str, fits: Callable[[str], bool]) -> str | None:
-    """A dialogue in one text, shortened; None where the prompt is none, or cannot be."""
+def _read_dialogue(prompt: str) -> tuple[str, list[str], str] | None:
+    """What stands before the turns of a dialogue, the turns, and the one that is opened; None for anything else."""
     said = [(match.start(), match[1].strip()) for match in OPENER.finditer(prompt)]
-    names = Counter(name for _, name in said)
     if not said or not OPENED.fullmatch(prompt, said[-1][0]) or find_closing(prompt) < len(prompt):
         return None
+    names = Counter(name for _, name in said)
     speakers = {name for name, count in names.items() if count > 1 or name.lower() in SPEAKERS}
     starts = [start for start, name in said if name in speakers]
     if said[-1][1] not in speakers or len(starts) < 2:
         return None
-    turns = [prompt[start:end] for start, end in itertools.pairwise(starts)]
-    head, tail = prompt[: starts[0]], prompt[starts[-1] :]
+    return prompt[: starts[0]], [prompt[a:b] for a, b in itertools.pairwise(starts)], prompt[starts[-1] :]
+
+
+def _shorten_dialogue(head: str, turns: list[str], tail: str, fits: Callable[[str], bool]) -> str | None:
+    rest = "".join(turns) + tail
+    if len(head) > len(rest):  # a text that is talked about
+        return _cut_span(head + rest, find_body(head), fits)
     kept = _shorten_turns(
         turns,
         len,
@@ -164,11 +180,14 @@ def _last_label(prompt: str) -> int:
 
 def _where_opening_ends(prompt: str, blocks: list[tuple[int, int]], longest: tuple[int, int]) -> int:
     start = longest[0]
-    for first, last in blocks:
-        opens = prompt[first:last].endswith(":") or LABEL.match(prompt, first)
-        if first >= longest[0] or not (opens or (first == blocks[0][0] and last - first <= SHORT)):
+    blocks = [span for span in blocks if span[0] < len(prompt)]
+    for index, (first, last) in enumerate(blocks):
+        labelled = LABEL.match(prompt, first) and first < longest[0]
+        opens = labelled or prompt[first:last].endswith(":") or (index == 0 and last - first <= SHORT)
+        if index == len(blocks) - 1 or not opens:
             start = first
             break
+    start = max(start, LAYOUT.match(prompt).start("body"))
     label = LABEL.match(prompt, start)
     return label.end() if label and prompt[label.end() :].strip() else start
 

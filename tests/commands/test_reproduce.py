@@ -22,7 +22,7 @@ def results(folder, gold=4.7, posts=398, model="m1"):
     (folder / "plots" / "images").mkdir(parents=True)
     evaluate = {"ppo": {"gold": gold}, "posts": posts, "win_rate": {"judge": "gold", "ppo_vs_sft": {"value": 0.7}}}
     (folder / "results" / "details" / "evaluate.json").write_text(json.dumps(evaluate))
-    (folder / "results" / "details" / "ppo.csv").write_text("update\n1\n")
+    (folder / "plots" / "ppo.csv").write_text("update\n1\n")
     lock = {"stages": {"ppo": {"cmd": "c", "outs": [{"path": "models/ppo", "md5": model}]}}}
     (folder / "dvc.lock").write_text(json.dumps(lock))
     return folder
@@ -49,8 +49,8 @@ def test_on_the_same_machine_one_byte_is_a_failure(committed, tmp_path):
     with pytest.raises(UserError, match=r"not reproduced, on the kind .* dvc.lock differ \(outputs: models/ppo\)"):
         judge(committed, made)
     made = results(tmp_path / "other")
-    (made / "results" / "details" / "ppo.csv").unlink()
-    assert different_files(committed, made) == ["results/details/ppo.csv"]
+    (made / "plots" / "ppo.csv").unlink()
+    assert different_files(committed, made) == ["plots/ppo.csv"]
 
 
 def test_elsewhere_metrics_may_differ_within_their_tolerance(committed, tmp_path):

@@ -43,7 +43,7 @@ def repository(tmp_path, monkeypatch, settings):
     monkeypatch.chdir(tmp_path)
     write_code(tmp_path / CODE, "code\n")
     (tmp_path / "results" / "details").mkdir(parents=True)
-    (tmp_path / "plots").mkdir()
+    (tmp_path / "metrics").mkdir()
     git("init", "-q")
 
     def write(seed=1, ppo_seed=None, kl_coef=None, code="code\n", data="d", gold=4.0, stale=False):
@@ -91,7 +91,7 @@ def test_runs_that_differ_in_the_seed_alone_count(repository, capsys, monkeypatc
     repository("two", seed=2, gold=5.0)
     repository("five", seed=5, gold=6.0)
     cli.command(["seeds", "--collect"])
-    rows = read_csv("plots/seeds.csv")
+    rows = read_csv("metrics/seeds.csv")
     assert [(row["seed"], row["ppo_score"]) for row in rows] == [(1, 4.0), (2, 5.0), (5, 6.0)]
     printed = capsys.readouterr().out
     assert "| mean |" in printed and "5.00 (2.52 to 7.48)" in printed and "3 seeds" in printed
@@ -142,7 +142,7 @@ def test_only_what_is_missing_is_run_and_a_failure_is_named(repository, monkeypa
     ):
         seeds.run_seeds([1, 2, 3, 4], "sft")
     assert [command[-1] for command in called] == ["seed=3", "seed=4"]
-    assert not (seeds.Path() / "plots/seeds.csv").exists()  # nothing half-done is written
+    assert not (seeds.Path() / "metrics/seeds.csv").exists()  # nothing half-done is written
     repository("seed-4", kl_coef=0.4)  # the name is taken, by another setting
     with pytest.raises(UserError):
         seeds.run_seeds([1, 4], "sft")

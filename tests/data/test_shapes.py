@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minirlhf.data.shapes import COMPARISONS, to_shape
+from minirlhf.data.shapes import COMPARISONS, POSTS, to_shape
 
 INFO = {"subreddit": "a", "title": "b", "post": "c"}
 SUMMARIES = [{"text": " x"}, {"text": " y"}]
@@ -37,3 +37,37 @@ PARTS = ODD | st.dictionaries(st.sampled_from(["subreddit", "title", "post", "te
 @given(st.dictionaries(st.sampled_from(["info", "summaries", "choice", "prompt"]), PARTS | st.lists(PARTS, max_size=2)))
 def test_any_row_becomes_a_row_or_a_reason(row):
     assert isinstance(to_shape(row, COMPARISONS), dict | str)
+
+
+MESSAGES = st.dictionaries(
+    st.sampled_from(["role", "content", "from", "value"]), ODD | st.sampled_from(["user", "gpt"])
+)
+CHATS = st.lists(MESSAGES | ODD, max_size=3) | MESSAGES | ODD
+NAMES = ["prompt", "chosen", "rejected", "completion", "messages", "conversations", "choice", "response0", "summary"]
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), CHATS), st.sampled_from([POSTS, COMPARISONS]))
+def test_any_chat_becomes_a_row_or_a_reason(row, columns):
+    found = to_shape(row, columns)
+    if isinstance(found, dict):
+        prompt, *answers = (found[column] for column in columns)
+        assert all(isinstance(answer, str) for answer in answers)
+        assert isinstance(prompt, str) or all(isinstance(text, str) for each in prompt for text in each.values())
+
+
+def test_dialogues_in_one_text_are_parted_where_they_differ():
+    """Anthropic/hh-rlhf has no prompt of its own."""
+    said = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Why?\n\nAssistant:"
+    row = {"chosen": f"{said} Because it is.", "rejected": f"{said} Because it rains."}
+    assert to_shape(row, COMPARISONS) == {"prompt": said, "chosen": " Because it is.", "rejected": " Because it rains."}
+    assert to_shape({"chosen": "one", "rejected": "other"}, COMPARISONS) == "missing_field"
+
+
+def test_other_names_of_columns():
+    """As in vwxyzjn's and CarperAI's data sets of TL;DR."""
+    parts = {"subreddit": "a", "title": "b", "post": "c", "summary": "d", "id": 1}
+    prompt = "SUBREDDIT: r/a\n\nTITLE: b\n\nPOST: c\n\nTL;DR:"
+    assert to_shape(parts, POSTS) == {"prompt": prompt, "completion": "d"}
+    assert to_shape({"prompt": "p", "label": "d"}, POSTS) == {"prompt": "p", "completion": "d"}
+    row = {"query": "p", "response0": "x", "response1": "y", "choice": 1}
+    assert to_shape(row, COMPARISONS) == {"prompt": "p", "chosen": "y", "rejected": "x"}

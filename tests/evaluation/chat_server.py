@@ -46,7 +46,7 @@ class ChatServer(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        reply = self.server.answer({**request, "path": self.path}, dict(self.headers))
+        reply = self.server.answer({**request, "path": self.path}, self.headers)
         status, headers, body = reply if isinstance(reply, tuple) else (200, {}, completion(reply))
         self.send_response(status)
         for name, value in headers.items():

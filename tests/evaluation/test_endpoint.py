@@ -163,6 +163,7 @@ def test_the_key_is_in_no_file_and_no_message(monkeypatch, tmp_path, capsys):
         ("A\n\nIt names who left.", 1.0),
         ("B leaves out the question.\n\nMy verdict: A", 1.0),
         ("<think>\nA\n</think>\n\nB", 0.0),
+        ("A is longer, but\nB\n</think>\nA", 1.0),  # by a server that leaves out the opening tag
     ],
 )
 def test_a_verdict_is_read(said, share):
@@ -178,6 +179,7 @@ def test_a_verdict_is_read(said, share):
         ("The answer is a better summary", "unparsable"),
         ("A is not better", "unparsable"),
         ("<think>\nA", "empty"),
+        ("A\n</think>", "empty"),
         ("  ", "empty"),
         (None, "empty"),
         ("I cannot compare these.", "refused"),

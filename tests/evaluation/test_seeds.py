@@ -22,15 +22,16 @@ def test_a_row_has_the_deciding_judges_scores():
     assert seed_row(1, real)["ppo_score"] == 0.5
 
 
-def test_t_quantiles_join_where_the_table_ends():
-    assert t975(1) == 12.706 and t975(4) == 2.776
-    assert t975(30) > t975(31) == pytest.approx(2.0395, abs=1e-3)
-    assert t975(120) == pytest.approx(1.9799, abs=1e-3) and t975(10**6) == pytest.approx(1.96, abs=1e-3)
+def test_t_quantiles_are_those_of_the_tables():
+    # NIST/SEMATECH e-Handbook, table 1.3.6.7.2
+    assert (t975(1), t975(4)) == (pytest.approx(12.706, abs=5e-4), pytest.approx(2.776, abs=5e-4))
+    assert t975(31) == pytest.approx(2.0395, abs=5e-5)
+    assert t975(120) == pytest.approx(1.9799, abs=5e-5) and t975(10**6) == pytest.approx(1.95997, abs=5e-6)
 
 
 def test_intervals_are_those_of_students_t():
-    # 1, 2, 3, 4, 5: s = sqrt(2.5), half = 2.776 x sqrt(2.5) / sqrt(5) = 2.776 x sqrt(0.5)
-    assert mean_interval([1.0, 2.0, 3.0, 4.0, 5.0]) == {"value": 3.0, "low": 1.03707, "high": 4.96293}
+    # 1, 2, 3, 4, 5: s = sqrt(2.5), half = 2.77645 x sqrt(2.5) / sqrt(5) = 2.77645 x sqrt(0.5)
+    assert mean_interval([1.0, 2.0, 3.0, 4.0, 5.0]) == {"value": 3.0, "low": 1.03676, "high": 4.96324}
     assert mean_interval([2.0]) == {"value": 2.0, "low": None, "high": None}
 
 

@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 import torch
 
+from minirlhf.data import shapes
 from minirlhf.data.sources import Source
 from minirlhf.hub.configs import find_model, load_config, load_tokenizer
 from minirlhf.hub.fingerprint import fingerprint
@@ -85,7 +86,9 @@ def test_data_sets(stocked, hub, settings, what, name, expected):
 
     def read():
         source = Source(what, data, note)
-        return {split: list(source.rows(split)) for split in ("train", "validation", "test")}
+        columns = {"posts": shapes.POSTS, "comparisons": shapes.COMPARISONS}[what]
+        splits = ("train", "validation", "test")
+        return {split: [shapes.to_shape(row, columns) for row in source.rows(split)] for split in splits}
 
     rows = read()
     if expected is not None:
@@ -108,7 +111,7 @@ def test_news_articles_among_the_comparisons_are_refused(hub, settings):
     hub.commit("dataset", FEEDBACK, files, "refs/convert/parquet")
     data = DataParams(**settings["data"] | {"posts": "a/b", "comparisons": FEEDBACK})
     source = Source("comparisons", data, fingerprint(FEEDBACK, None, "dataset"))
-    found = [*source.rows("validation"), *source.rows("test")]
+    found = [shapes.to_shape(row, shapes.COMPARISONS) for split in ("validation", "test") for row in source.rows(split)]
     assert sorted(row if isinstance(row, str) else row["chosen"] for row in found) == [" a cat", "not_a_post"]
 
 

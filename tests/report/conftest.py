@@ -126,7 +126,7 @@ def write(folder, posts, judges, settings, **judge):
     }
     own = seed_row(1, found.metrics)
     seeds = [own, {name: value + (1 if name == "seed" else 0.1) for name, value in own.items()}]
-    write_csv(folder / "plots" / "seeds.csv", seeds)
+    write_csv(folder / "metrics" / "seeds.csv", seeds)
     for name, rows in tables.items():
         write_csv(folder / "details" / f"{name}.csv", rows)
     write_json(folder / "details" / "reward.json", reward_metrics("gold" in judges))
@@ -192,4 +192,4 @@ def compared(tmp_path_factory, some_posts, make_settings):
 def inputs(embedded):
     from minirlhf.report.inputs import read_inputs
 
-    return read_inputs(embedded / "details", embedded / "plots" / "seeds.csv")
+    return read_inputs(embedded / "details", embedded / "metrics" / "seeds.csv")

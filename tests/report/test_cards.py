@@ -30,7 +30,7 @@ def cards_of(inputs, settings, sources=EMBEDDED):
 
 @pytest.fixture
 def truthless(real):
-    return read_inputs(real / "details", real / "plots" / "seeds.csv")
+    return read_inputs(real / "details", real / "metrics" / "seeds.csv")
 
 
 def test_the_front_matter_is_the_hubs(inputs, settings):
@@ -82,7 +82,7 @@ def test_another_judge_is_named_with_its_scores(request, settings):
     cards = {}
     for results in ("scored", "compared"):
         folder = request.getfixturevalue(results)
-        inputs = read_inputs(folder / "details", folder / "plots" / "seeds.csv")
+        inputs = read_inputs(folder / "details", folder / "metrics" / "seeds.csv")
         cards[results] = cards_of(inputs, settings, HUB)
     for name in ("sft", "ppo"):
         assert "| score by models/own/another-reward-model, in its own units | " in cards["scored"][name]

@@ -14,7 +14,7 @@ TEXT = "{http://www.w3.org/2000/svg}text"
 
 @pytest.fixture(scope="module")
 def panels(embedded):
-    return draw_panels(read_inputs(embedded / "details", embedded / "plots" / "seeds.csv"))
+    return draw_panels(read_inputs(embedded / "details", embedded / "metrics" / "seeds.csv"))
 
 
 def test_every_panel_can_be_drawn_and_follows_the_theme(panels):
@@ -62,7 +62,7 @@ def test_pictures_hold_their_panels_side_by_side_three_in_a_row(panels, tmp_path
 
 
 def test_what_there_is_no_data_for_is_left_out(real, tmp_path):
-    inputs = read_inputs(real / "details", real / "plots" / "seeds.csv")
+    inputs = read_inputs(real / "details", real / "metrics" / "seeds.csv")
     inputs.plots["reward"][:] = [dict.fromkeys(inputs.plots["reward"][0])]  # a pretrained reward model: no training
     panels = draw_panels(inputs)
     assert not panels.keys() & {"reward_loss", "facts", "reward_probes"} and "reward_margins" in panels
@@ -90,7 +90,7 @@ def test_names_are_drawn_as_they_are(inputs):
 @pytest.mark.parametrize("results", ["real", "compared"])
 def test_the_training_reward_is_drawn_against_kl_once(request, results):
     folder = request.getfixturevalue(results)
-    inputs = read_inputs(folder / "details", folder / "plots" / "seeds.csv")
+    inputs = read_inputs(folder / "details", folder / "metrics" / "seeds.csv")
     panels = draw_panels(inputs)
     assert [key for key in panels if key.startswith("frontier")] == ["frontier_proxy"]
     assert ">training reward<" in to_svg("frontier_proxy", panels["frontier_proxy"])

@@ -7,7 +7,7 @@ from minirlhf.runtime.errors import UserError
 
 
 def read(folder):
-    return read_inputs(folder / "details", folder / "plots" / "seeds.csv")
+    return read_inputs(folder / "details", folder / "metrics" / "seeds.csv")
 
 
 def test_judges_are_told_apart(embedded, real):

@@ -17,7 +17,7 @@ NASTY = "<script>document.title='owned'</script><img src=https://example.com/x.p
 
 
 def read(folder):
-    return read_inputs(folder / "details", folder / "plots" / "seeds.csv")
+    return read_inputs(folder / "details", folder / "metrics" / "seeds.csv")
 
 
 def page_of(inputs, panels=None):

@@ -18,8 +18,8 @@ def options(folder):
         for name, path in {
             "params": "params.yaml",
             "details": "details",
-            "seeds": "plots/seeds.csv",
-            "images": "plots/images",
+            "seeds": "metrics/seeds.csv",
+            "plots": "plots",
             "results": "results",
             "sources": "data/sources",
             "cards": "models",
@@ -37,14 +37,14 @@ def test_the_stage_imports_no_torch(embedded):
 def test_the_stage_writes_pictures_tables_and_page(real, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "FIGURES", {"rouge": ("rouge",)})
     folder = shutil.copytree(real, tmp_path / "copy")
-    (folder / "plots" / "images").mkdir()
+    (folder / "plots" / "images").mkdir(parents=True)
     (folder / "plots" / "images" / "old.png").write_bytes(b"")
     report.main(options(folder))
     assert [path.name for path in (folder / "plots" / "images").iterdir()] == ["rouge.png"]
     assert (folder / "results" / "tables.md").read_text().startswith("# Results in tables")
     assert "this shows optimization, not quality" in (folder / "results" / "report.html").read_text()
-    kept = {path.name for path in (folder / "results" / "details").iterdir()}
-    assert kept == {path.name for path in (folder / "details").iterdir()} - {"summaries.md"}
+    kept = [*(folder / "plots").glob("*.csv"), *(folder / "results").rglob("*.json*")]
+    assert {path.name for path in kept} == {path.name for path in (folder / "details").iterdir()} - {"summaries.md"}
     assert (folder / "results" / "summaries.md").read_text().startswith("# Summaries")
     cards = {path.name: path.read_text() for path in (folder / "models").iterdir()}
     assert set(cards) == {"sft.md", "reward.md", "ppo.md"}

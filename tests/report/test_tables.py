@@ -41,7 +41,7 @@ def test_the_frontiers_points_are_told_with_their_price(inputs, real):
     assert rows[1][2].startswith("3.00 (") and len(rows[1]) == 4
     inputs.plots["frontier"][0] |= {"method": "best-of-n", "point": 4}
     assert frontier_table(inputs).rows[0][0] == "best of 4 by the training reward"
-    unjudged = frontier_table(read_inputs(real / "details", real / "plots" / "seeds.csv"))
+    unjudged = frontier_table(read_inputs(real / "details", real / "metrics" / "seeds.csv"))
     assert unjudged.header == ("", "KL from SFT, nats", "training reward") and len(unjudged.rows[1]) == 3
 
 
@@ -59,7 +59,7 @@ def test_what_the_reward_model_is_worth(inputs):
 
 
 def test_what_is_not_known_has_no_row(real):
-    inputs = read_inputs(real / "details", real / "plots" / "seeds.csv")
+    inputs = read_inputs(real / "details", real / "metrics" / "seeds.csv")
     assert not any("gold" in text for text, _ in reward_table(inputs).rows)
     assert "## Probes" not in markdown(inputs, run_checks(inputs), ("One.", "Two."))
 

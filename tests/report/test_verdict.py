@@ -45,7 +45,7 @@ def test_the_interval_decides_the_verdict(inputs, rate, margin, outcome):
 def test_the_training_reward_alone_is_no_judge(real):
     from minirlhf.report.inputs import read_inputs
 
-    found = give_verdict(read_inputs(real / "details", real / "plots" / "seeds.csv"))
+    found = give_verdict(read_inputs(real / "details", real / "metrics" / "seeds.csv"))
     assert found.outcome == "unjudged" and "not quality" in found.headline
 
 
@@ -187,7 +187,7 @@ def test_every_check_says_something_of_a_run(inputs):
 def read(folder):
     from minirlhf.report.inputs import read_inputs
 
-    return read_inputs(folder / "details", folder / "plots" / "seeds.csv")
+    return read_inputs(folder / "details", folder / "metrics" / "seeds.csv")
 
 
 def test_a_judge_that_compares_is_reported_with_its_bias_and_what_it_left_out(compared):

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from minirlhf.runtime import launch
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_csv, read_json, write_json, write_jsonl
 from minirlhf.runtime.processes import Processes
 from minirlhf.settings.params import parse_params
+from minirlhf.settings.training import accumulation_steps
 from tests.conftest import SOAK
 from tests.pipelines import ROOT, change, dvc, ran
 from tests.training import two_trainers
@@ -65,7 +65,7 @@ def test_batches_are_whole_steps_of_all_processes(monkeypatch, batch_size, micro
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     section = SimpleNamespace(batch_size=batch_size, micro_batch_size=micro_batch_size)
     if steps is not None:
-        assert launch.accumulation_steps("sft", section) == steps
+        assert accumulation_steps("sft", section) == steps
         return
     together = micro_batch_size * processes
     expected = (
@@ -73,7 +73,7 @@ def test_batches_are_whole_steps_of_all_processes(monkeypatch, batch_size, micro
         f"({micro_batch_size} x {processes} = {together})"
     )
     with pytest.raises(UserError, match=re.escape(expected)):
-        launch.accumulation_steps("sft", section)
+        accumulation_steps("sft", section)
 
 
 def test_a_launcher_that_starts_one_process_is_noticed(capsys):
@@ -97,7 +97,7 @@ def test_batches_that_do_not_divide_are_one_line_of_the_first_process(settings, 
 
 def test_an_error_of_another_process_alone_names_it():
     code = (
-        "from minirlhf import errors, stage\n"
+        "from minirlhf.runtime import errors, stage\n"
         "stage.GRACE = 0\n"
         "def main(): raise errors.UserError('no file')\n"
         "stage.run(main)\n"

@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_user_error_is_one_line_and_exit_code_1():
     code = (
-        "from minirlhf import stage, errors\ndef main(): raise errors.UserError('no\\x1b[31m\\nfile')\nstage.run(main)"
+        "from minirlhf.runtime import stage, errors\n"
+        "def main(): raise errors.UserError('no\\x1b[31m\\nfile')\nstage.run(main)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
@@ -23,7 +24,7 @@ def test_a_user_error_is_one_line_and_exit_code_1():
 
 
 def test_other_errors_keep_their_traceback():
-    code = "from minirlhf import stage\ndef main(): raise RuntimeError('a defect')\nstage.run(main)"
+    code = "from minirlhf.runtime import stage\ndef main(): raise RuntimeError('a defect')\nstage.run(main)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
     assert "Traceback" in result.stderr and result.stderr.endswith("RuntimeError: a defect\n")
@@ -60,9 +61,19 @@ def test_set_up_seeds_every_generator():
         torch.use_deterministic_algorithms(False)
 
 
+def test_the_precision_of_the_params_is_no_launchers(tmp_path, monkeypatch):
+    """`accelerate launch` sets one, from its options or its config file, and transformers' trainers would follow it."""
+    code = "import sys\nfrom minirlhf.runtime.stage import set_up\nset_up(1, 1, 'native')\n"
+    code += "from transformers import Trainer, TrainingArguments\nimport torch\n"
+    code += "args = TrainingArguments(output_dir=sys.argv[1], use_cpu=True, report_to='none')\n"
+    code += "print(Trainer(torch.nn.Linear(1, 1), args).accelerator.mixed_precision)"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert subprocess.check_output([sys.executable, "-c", code, str(tmp_path)], text=True) == "no\n"
+
+
 BUSY = """
 import numpy
-from minirlhf import resume, stage
+from minirlhf.runtime import resume, stage
 def main():
     POINT
     print("at work", flush=True)
@@ -88,7 +99,7 @@ def test_a_signal_ends_a_stage_at_once_and_says_how_to_go_on():
 
 
 def test_too_little_memory_is_one_line_that_says_what_to_try(tmp_path):
-    code = "from minirlhf import stage\ndef main(): return bytearray(2**40)\nstage.run(main)"
+    code = "from minirlhf.runtime import stage\ndef main(): return bytearray(2**40)\nstage.run(main)"
     (tmp_path / "ppo.py").write_text(code)
     limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))  # noqa: E731
     options = {"env": os.environ | {"PYTHONPATH": str(ROOT)}, "preexec_fn": limit}

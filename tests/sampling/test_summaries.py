@@ -16,6 +16,9 @@ class Letters:
     def __call__(self, texts, **options):
         return {"input_ids": [[ord(letter) - 96 for letter in text] for text in texts]}
 
+    def __len__(self):
+        return 8
+
     def decode(self, ids, **options):
         return "".join(chr(96 + i) for i in ids if i)
 

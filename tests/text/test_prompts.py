@@ -1,50 +1,15 @@
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minirlhf.text import prompts
-from minirlhf.text.prompts import Post, build_completion, build_prompt, encode, parse_prompt
-from minirlhf.text.truncate import truncate_prompt
+from minirlhf.text.prompts import Post, build_completion, encode, parse_prompt
 
 EOT = "<|endoftext|>"
 
 
 def words(text):
     return len(text.split())
-
-
-def test_the_worked_example_of_the_docstring():
-    prompt = build_prompt(Post("a", "b", "One two. Three four.\nFive"))
-    assert prompt == "SUBREDDIT: r/a\n\nTITLE: b\n\nPOST: One two. Three four.\nFive\n\nTL;DR:"
-    cuts = {limit: truncate_prompt(prompt, limit, words) for limit in (11, 10, 9, 8, 7, 6)}
-    assert {limit: cut and parse_prompt(cut).body for limit, cut in cuts.items()} == {
-        11: "One two. Three four.\nFive",
-        10: "One two. Three four.",
-        9: "One two.",
-        8: "One two.",
-        7: "One",
-        6: None,
-    }
-    assert all(cut is None or cut.endswith("\n\nTL;DR:") for cut in cuts.values())
-
-
-def test_a_word_too_long_is_cut_between_letters():
-    prompt = build_prompt(Post("a", "b", "x" * 100_000))
-    assert parse_prompt(truncate_prompt(prompt, 100, len)).body == "x" * (100 - len(prompt) + 100_000)
-
-
-@pytest.mark.parametrize("body", ["x" * 100_000, " " * 99_999 + "x", "\n" * 99_999 + "x", "🙂 \x00.\n" * 20_000])
-def test_long_and_odd_posts_take_no_time(body):
-    cut = truncate_prompt("SUBREDDIT: r/a\n\nTITLE: b\n\nPOST: y " + body + "\n\nTL;DR:", 100, len)
-    assert len(cut) <= 100 and parse_prompt(cut).body.startswith("y")
-    assert truncate_prompt(" " * 99_999 + "x", 10, len) == "x"
-
-
-def test_other_formats_are_cut_at_their_end():
-    assert truncate_prompt("one two three", 2, words) == "one two"
-    assert truncate_prompt("one two three\n\nTL;DR:", 3, words) == "one two\n\nTL;DR:"
 
 
 @pytest.mark.parametrize(
@@ -132,75 +97,3 @@ def test_a_unigram_tokenizer_would_read_special_tokens(unigram):
 def test_no_spelling_becomes_a_special_token(unigram, text):
     ids = encode(unigram, text)
     assert not {unigram.pad_token_id, unigram.cls_token_id, unigram.sep_token_id}.intersection(ids)
-
-
-def test_real_posts_are_cut_to_fit(gpt2, real_posts):
-    def count(text):
-        return len(encode(gpt2, text))
-
-    for row in real_posts[:40]:
-        prompt, post = row["prompt"], parse_prompt(row["prompt"])
-        assert truncate_prompt(prompt, 512, count) == prompt
-        assert build_completion(row["completion"]) == row["completion"].rstrip()
-        cut = truncate_prompt(prompt, 150, count)
-        assert count(cut) <= 150
-        part = parse_prompt(cut)
-        assert part[:2] == post[:2] and post.body.startswith(part.body) and part.body
-        assert cut.endswith("\n\nTL;DR:")
-
-
-@pytest.mark.parametrize("limit", [64, 128, 256])
-def test_real_posts_are_cut_at_the_last_line_break_or_sentence_that_fits(gpt2, real_posts, limit):
-    """By trying every break, best kind first."""
-
-    def count(text):
-        return len(encode(gpt2, text))
-
-    def fits(post, end):
-        return count(build_prompt(post._replace(body=post.body[:end].rstrip()))) <= limit
-
-    kinds = (r"\n", r"(?<=[.!?])\s|(?<=[.!?][\"')])\s", r"\s")
-    used = [0] * len(kinds)
-    for row in real_posts[:25]:
-        post, cut = parse_prompt(row["prompt"]), truncate_prompt(row["prompt"], limit, count)
-        if fits(post, None):
-            assert cut == row["prompt"]
-            continue
-        for kind, pattern in enumerate(kinds):
-            ends = [match.start() for match in re.finditer(pattern, post.body) if fits(post, match.start())]
-            if ends:
-                used[kind] += 1
-                assert cut == build_prompt(post._replace(body=post.body[: max(ends)].rstrip()))
-                break
-    assert used[0] and used[1]  # the cases are there
-
-
-@given(st.text(), st.text(max_size=20), st.integers(0, 60))
-def test_whatever_the_post_the_cut_fits_and_keeps_the_frame(body, title, limit):
-    prompt = build_prompt(Post("a", title, body))
-    cut = truncate_prompt(prompt, limit, len)
-    if cut is None:
-        assert len(prompt) > limit
-        return
-    assert len(cut) <= limit
-    assert cut.endswith("TL;DR:")
-    if parse_prompt(prompt):
-        assert parse_prompt(cut).title == parse_prompt(prompt).title
-
-
-@given(st.text(), st.integers(0, 60))
-def test_any_text_is_cut_to_a_beginning_of_it_or_refused(text, limit):
-    cut = truncate_prompt(text, limit, len)
-    assert cut is None or len(cut) <= limit
-
-
-@given(text=st.text() | st.text(st.sampled_from("ab \n.!?🙂\x00\u202e")), limit=st.integers(0, 40))
-def test_what_is_cut_fits_as_a_tokenizer_counts(small_bpe, text, limit):
-    """Token counts are not monotonic in the text; what is returned fits all the same."""
-
-    def count(part):
-        return len(encode(small_bpe, part))
-
-    for prompt in (text, build_prompt(Post("a", "b", text))):
-        cut = truncate_prompt(prompt, limit, count)
-        assert cut is None or count(cut) <= limit
