@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minirlhf.runtime.errors import UserError
-from minirlhf.sampling.generate import episode_seeds
+from minirlhf.sampling.draw import episode_seeds
 from minirlhf.text.prompts import decode, encode_all
 
 if TYPE_CHECKING:
