@@ -7,7 +7,8 @@ import random
 from typing import TYPE_CHECKING
 
 from minirlhf.runtime.progress import Progress
-from minirlhf.sampling.generate import episode_seeds, generate
+from minirlhf.sampling.draw import episode_seeds
+from minirlhf.sampling.generate import generate
 from minirlhf.text.prompts import decode_response, encode_prompts
 from minirlhf.world.annotators import compare_all
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minirlhf.runtime.errors import UserError
-from minirlhf.sampling.generate import episode_seeds
+from minirlhf.sampling.draw import episode_seeds
 from minirlhf.text.chat import ChatPrompt, end_with_turn, is_chat, render
 from minirlhf.text.prompts import decode, encode_prompts
 
