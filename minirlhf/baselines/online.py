@@ -9,7 +9,8 @@ What is TRL's: groups, baselines, advantages, KL, losses, optimizer. What is not
   from. And on a CPU TRL takes the vocabulary head of every position of the prompt as well.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +23,7 @@ from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.rewards.text import RewardFunction, call_reward
 from minirlhf.sampling.draw import episode_seeds
 from minirlhf.sampling.generate import generate
+from minirlhf.text.chat import ChatPrompt
 from minirlhf.text.prompts import decode_response, encode_prompts
 from minirlhf.training.loop import run_arguments
 
@@ -45,18 +47,24 @@ COLUMNS = {
 
 
 def text_reward(
-    reward: RewardFunction, tokenizer: "PreTrainedTokenizerBase", missing_eos_penalty: float, known: dict[str, str]
+    reward: RewardFunction,
+    tokenizer: "PreTrainedTokenizerBase",
+    missing_eos_penalty: float,
+    chats: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[..., list[float]]:
     """`reward` as TRL calls a reward function: minus the penalty for a response that did not end by itself.
 
     Responses are decoded here from their ids, and have ended if their last id is EOS. The mean score (before the
     penalty, as PPO logs it) and the share that ended go into TRL's log as `score` and `ended`.
+
+    Args:
+        chats: by their text, the prompts that are chats; `reward` is to see those.
     """
 
     def score(prompts, completion_ids, log_metric=None, **_: Any) -> list[float]:
         responses = [decode_response(tokenizer, ids) for ids in completion_ids]
         ended = [ids[-1] == tokenizer.eos_token_id for ids in completion_ids]
-        prompts = [known[prompt] for prompt in prompts]
+        prompts = [chats.get(prompt, prompt) for prompt in prompts]
         scores = call_reward(reward, prompts, responses, ended, completion_ids)
         scores = [sum(score) if isinstance(score, list) else score for score in scores]
         if log_metric is not None:
@@ -72,14 +80,14 @@ class _SampledHere:
 
     _sampled = 0  # responses so far: the number of the next episode
 
-    def __init__(self, *args, known: dict[str, str], **kwargs):
+    def __init__(self, *args, chats: Mapping[str, str], **kwargs):
         super().__init__(*args, **kwargs)
-        self._known = known  # a prompt's text -> the prompt: of a chat, TRL's data set keeps the text alone
+        self._chats = chats
         use_fast_kernels(self.ref_model)
         self._parts = {model: TrunkAndHead(model) for model in (self.model, self.ref_model)}
 
     def _tokenize_prompts(self, prompts: list[str]):
-        return encode_prompts(self._tokenizer, [self._known[prompt] for prompt in prompts]), None, {}
+        return encode_prompts(self._tokenizer, [self._chats.get(prompt, prompt) for prompt in prompts]), None, {}
 
     def _sample(self, prompt_ids: list[list[int]]) -> list[list[int]]:
         """Responses to prompts that stand `num_generations` times in a row each."""
@@ -144,7 +152,9 @@ def make_trainer(
     """TRL's trainer for `params.algorithm`: rloo or grpo. The reference is loaded from the folder of `policy`."""
     from datasets import Dataset
 
-    section, known = params.aligner, {str(prompt): prompt for prompt in prompts}
+    section = params.aligner
+    # A chat by its text, which is all that TRL's data set keeps of it.
+    chats = {str(prompt): prompt for prompt in prompts if isinstance(prompt, ChatPrompt)}
     arguments = {
         **run_arguments(params, section, folder),
         "max_steps": section.updates * section.num_iterations,
@@ -164,8 +174,8 @@ def make_trainer(
         kind, config = SummaryGRPOTrainer, GRPOConfig(**arguments, loss_type="grpo")
     return kind(
         model=policy,
-        known=known,
-        reward_funcs=text_reward(reward, tokenizer, params.ppo.missing_eos_penalty, known),
+        chats=chats,
+        reward_funcs=text_reward(reward, tokenizer, params.ppo.missing_eos_penalty, chats),
         args=config,
         train_dataset=Dataset.from_dict({"prompt": prompts}),
         processing_class=tokenizer,

@@ -226,7 +226,7 @@ def test_messages_without_a_template_are_one_line(folder, small_bpe):
 
 def test_the_report_is_drawn(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    write_csv("plots/seeds.csv", [], list(COLUMNS))
+    write_csv("metrics/seeds.csv", [], list(COLUMNS))
     report.main([])
     page = (folder / "results/report.html").read_text()
     assert "My cat left me" in page
