@@ -540,7 +540,8 @@ def test_odd_posts_go_through_every_stage(project, small_bpe, capfd):
     ]
     own()(project)
     for split in ("train", "validation", "test"):
-        named = [{**row, "prompt": row["prompt"].replace("r/odd", f"r/{split}")} for row in rows]
+        # Each split's posts are its own: one that another split has is held out, in any spelling.
+        named = [{**row, "prompt": row["prompt"].replace("\n\nPOST: ", f"\n\nPOST: {split} ", 1)} for row in rows]
         write_jsonl(f"own/posts/{split}.jsonl", named)
         write_jsonl(
             f"own/comparisons/{split}.jsonl",
