@@ -15,7 +15,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from minirlhf.models.kernels import linear
+from minirlhf.models.products import linear
 
 # tokens, inputs, outputs: GPT-2's four products and its head in an update; the head in decoding; a small model's
 SHAPES = (

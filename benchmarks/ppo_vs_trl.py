@@ -30,7 +30,7 @@ def matrix_speed(threads: int) -> float:
     """Multiply-adds (counted twice) a second of a large fp32 matrix product: the best of ten, of MKL's and oneDNN's."""
     import torch
 
-    from minirlhf.models.kernels import linear
+    from minirlhf.models.products import linear
 
     torch.set_num_threads(threads)
     left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)

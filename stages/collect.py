@@ -1,7 +1,11 @@
-"""Collect comparisons of what the SFT model writes: sample summaries of posts, and have annotators compare them.
+"""Collect comparisons of what a policy writes: sample summaries of posts, and have annotators compare them.
 
-In:  prepared posts, the SFT model.
-Out: data/collected/{train,validation,test}.jsonl; an empty folder where there are no annotators to ask.
+Simulated annotators do it at once. People do it afterwards, on the page that `minirlhf label` opens, and their votes
+are in data/votes/candidates.
+
+In:  prepared posts; the policy, which is the SFT model (collect.policy).
+Out: data/collected/candidates.jsonl, the summaries; of simulated annotators also {train,validation,test}.jsonl, their
+     comparisons. An empty folder where nothing is sampled.
 """
 
 import argparse
@@ -24,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--params", default="params.yaml")
     parser.add_argument("--posts", type=Path, default=Path("data/prepared/posts"), help="folder of prepared posts")
-    parser.add_argument("--sft", type=Path, default=Path("models/sft"), help="folder of the SFT model")
+    parser.add_argument("--policy", type=Path, help="folder of who writes (default: collect.policy of the params)")
     parser.add_argument("--output", type=Path, default=Path("data/collected"))
     args = parser.parse_args(argv)
     params = load_params(args.params)
@@ -39,32 +43,38 @@ def main(argv: list[str] | None = None) -> None:
     device = choose_device(params.device)
     settings = params.model_dump(mode="json", include={"seed", "threads", "collect"})
     settings |= {"device": device, "max_response_tokens": params.data.max_response_tokens}
-    with resume_folder("collect", settings, (__file__, args.posts, args.sft)) as resume:
-        collected = collect(args.sft, posts, params, device, resume)
-        with replace_folder(args.output) as folder:
-            for split, comparisons in collected.items():
-                write_jsonl(folder / f"{split}.jsonl", comparisons)
+    folder = args.policy or Path(params.collect.policy)
+    with resume_folder("collect", settings, (__file__, args.posts, folder)) as resume:
+        candidates = sample(folder, posts, params, device, resume)
+        with replace_folder(args.output) as output:
+            rows = ({"split": split, **row} for split, (_, rows) in candidates.items() for row in rows)
+            write_jsonl(output / "candidates.jsonl", rows)
+            if params.collect.annotators == "simulated":
+                from minirlhf.feedback.candidates import compare_candidates
+
+                for split, (first_episode, rows) in candidates.items():
+                    write_jsonl(output / f"{split}.jsonl", compare_candidates(rows, params.seed, first_episode))
 
 
-def collect(
-    sft: Path, posts: dict[str, list[dict]], params: Params, device: str, resume: Path
-) -> dict[str, list[dict]]:
-    """Comparisons by split. They are kept in `resume`, where a killed run finds the splits that it has done."""
-    from minirlhf.feedback.candidates import collect_comparisons
+def sample(
+    policy: Path, posts: dict[str, list[dict]], params: Params, device: str, resume: Path
+) -> dict[str, tuple[int, list[dict]]]:
+    """By split the first episode and the candidates. They are kept in `resume`, where a killed run finds them."""
+    from minirlhf.feedback.candidates import sample_candidates
     from minirlhf.hub.configs import load_tokenizer
     from minirlhf.models.loading import load_policy
 
-    policy, tokenizer = load_policy(sft).to(device), load_tokenizer(sft)
-    collected, first_episode = {}, 0
+    model, tokenizer = load_policy(policy).to(device), load_tokenizer(policy)
+    candidates, first_episode = {}, 0
     for split in SPLITS:
         chosen = posts[split][: params.collect.posts if split == "train" else HELD_OUT_POSTS]
         kept = resume / f"{split}.jsonl"
         if not kept.exists():
-            write_jsonl(kept, collect_comparisons(policy, tokenizer, chosen, params, first_episode))
-        collected[split] = read_prepared(kept)
+            write_jsonl(kept, sample_candidates(model, tokenizer, chosen, params, first_episode))
+        candidates[split] = first_episode, read_prepared(kept)
         saved(f"the candidates for {split}")
         first_episode += len(chosen) * params.collect.candidates
-    return collected
+    return candidates
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ Each policy is compared at its own best temperature, chosen on validation posts:
 training temperature and greedy ones stand beside it.
 
 In:  prepared posts, the SFT model, the PPO model (with it snapshots of its training, and in ppo.json how many episodes
-     it learnt from, which a run that ended early does not plan), the reward model.
+     it learnt from, which a run that ended early does not plan), the reward model;
+     people's votes on the summaries, if there are any.
 Out: metrics/evaluate.json (the headlines), details/evaluate.json (everything); CSV files for pictures and report,
      summaries.jsonl and summaries.md (before and after) in details/.
 """
@@ -30,6 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sft", type=Path, default=Path("models/sft"))
     parser.add_argument("--ppo", type=Path, default=Path("models/ppo"))
     parser.add_argument("--reward", type=Path, default=Path("models/reward"))
+    parser.add_argument("--votes", type=Path, default=Path("data/votes/results"), help="folder of people's votes")
     parser.add_argument("--metrics", type=Path, default=Path("metrics/evaluate.json"))
     parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
     args = parser.parse_args(argv)
@@ -42,8 +44,10 @@ def main(argv: list[str] | None = None) -> None:
     set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.evaluation.run import evaluate
     from minirlhf.evaluation.tables import COLUMNS
+    from minirlhf.feedback.votes import read_votes
 
-    found = evaluate(posts, validation, params, args.sft, args.ppo, args.reward, args.ppo / "snapshots", episodes)
+    votes, snapshots = read_votes(args.votes), args.ppo / "snapshots"
+    found = evaluate(posts, validation, params, args.sft, args.ppo, args.reward, snapshots, episodes, votes)
     for name, rows in found.plots.items():
         write_csv(args.details / f"{name}.csv", rows, COLUMNS.get(name))
     write_jsonl(args.details / "summaries.jsonl", found.summaries)

@@ -1,6 +1,7 @@
 """Align the SFT model: by PPO with the reward model, or by one of the baselines, as `algorithm` in the params says.
 
-In:  prepared posts (their prompts only), the SFT model, the reward model; for DPO the comparisons, given and collected.
+In:  prepared posts (their prompts only), the SFT model, the reward model; for DPO the comparisons, given and collected,
+     of people those that their votes come to.
 Out: models/ppo (the policy and its tokenizer; in snapshots/ PPO's policies on the way, if ppo.snapshot_every; in
      ppo.json how it was trained), details/ppo.json (what was reached), details/ppo.csv (a row an update),
      details/ppo_samples.jsonl (summaries while it trained).
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--reward", type=Path, default=Path("models/reward"), help="folder of the reward model")
     parser.add_argument("--comparisons", type=Path, default=Path("data/prepared/comparisons"))
     parser.add_argument("--collected", type=Path, default=Path("data/collected"), help="comparisons of SFT's summaries")
+    parser.add_argument("--votes", type=Path, default=Path("data/votes/candidates"), help="folder of people's votes")
     parser.add_argument("--output", type=Path, default=Path("models/ppo"))
     parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
     args = parser.parse_args(argv)
@@ -109,11 +111,14 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> No
 def align_by_baseline(args, params: Params, prompts: dict, reward, device: str) -> None:
     """The same by RLOO, GRPO or DPO. They keep no snapshots, and never stop early."""
     from minirlhf.baselines.align import align
+    from minirlhf.feedback.votes import read_votes
     from minirlhf.models.loading import save_model
 
     files = [folder / "train.jsonl" for folder in (args.comparisons, args.collected)]
     files = [file for file in files if file.exists()]  # none may have been collected
     comparisons = [row for file in files for row in read_prepared(file)]
+    if params.collect.annotators == "people":
+        comparisons += read_votes(args.votes).comparisons("train")
     found = align(args.sft, reward, prompts, comparisons, params, device)
     training = {"algorithm": params.algorithm, "episodes": found.history[-1]["episodes"], "stopped": None}
     with replace_folder(args.output) as new:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.runtime.files import read_object, write_csv, write_json
+from minirlhf.runtime.files import read_object, write_csv, write_json, write_jsonl
 from minirlhf.runtime.stage import quiet, run
 from minirlhf.settings.params import load_params
 
@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     notes = {name: read_object(args.sources / f"{name}.json") for name in ("posts", "comparisons", "base")}
 
     quiet()
+    from minirlhf.data.files import SPLITS
     from minirlhf.data.prepare import describe, length_histogram, prepare, summarize
     from minirlhf.data.sources import Source
     from minirlhf.hub.configs import load_tokenizer
@@ -34,12 +35,16 @@ def main(argv: list[str] | None = None) -> None:
     from minirlhf.models.checks import check_run
 
     check_run(params, args.sources)  # it changes nothing that is written, so DVC need not know what it reads
-    sources = [Source(what, params.data, notes[what]) for what in ("posts", "comparisons")]
+    given = ("posts", "comparisons") if params.data.comparisons else ("posts",)
+    sources = [Source(what, params.data, notes[what]) for what in given]
     tokenizer = load_tokenizer(model_place(params.model.base), notes["base"].get("commit"))
     for source in sources:
         for path in source.unread:
             print(f"{source.what}: {source.name}: not read: {path}")
     tallies = prepare(sources, params.data, tokenizer, args.output)
+    if params.data.comparisons is None:
+        for split in SPLITS:
+            write_jsonl(args.output / "comparisons" / f"{split}.jsonl", [])
     for what, splits in tallies.items():
         for split, tally in splits.items():
             changed = f"; put right: {describe(tally.changed)}" if tally.changed else ""

@@ -1,9 +1,10 @@
 """The reward model: train one on comparisons, from the SFT model or another, or take a pretrained one as it is.
 
 It trains on the comparisons that were given and on those that were collected, and is examined on the held-out ones.
+Where people are the annotators it waits for their votes: it ends with a line that says how many are missing.
 
-In:  prepared posts and comparisons, collected comparisons, the SFT model (or what the params name: reward.base,
-     reward.pretrained).
+In:  prepared posts and comparisons, collected comparisons, votes of people, the SFT model (or what the params name:
+     reward.base, reward.pretrained).
 Out: models/reward (a model, or the name of one; its normalisation), metrics/reward.json (accuracy on held-out
      comparisons), details/reward.json (also length bias, agreement with gold), details/reward.csv (loss curves), and of
      its examination calibration.csv, reward_margins.csv, gold_margins.csv and reward_probes.csv in details/.
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
+from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_object, replace_folder, write_csv, write_json
 from minirlhf.runtime.resume import resume_folder
 from minirlhf.runtime.stage import run, set_up
@@ -44,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--posts", type=Path, default=Path("data/prepared/posts"), help="folder of prepared posts")
     parser.add_argument("--comparisons", type=Path, default=Path("data/prepared/comparisons"))
     parser.add_argument("--collected", type=Path, default=Path("data/collected"), help="comparisons of SFT's summaries")
+    parser.add_argument("--votes", type=Path, default=Path("data/votes/candidates"), help="folder of people's votes")
     parser.add_argument("--sft", type=Path, default=Path("models/sft"), help="folder of the SFT model")
     parser.add_argument("--output", type=Path, default=Path("models/reward"))
     parser.add_argument("--metrics", type=Path, default=Path("metrics/reward.json"))
@@ -55,9 +58,15 @@ def main(argv: list[str] | None = None) -> None:
         split: read_prepared(args.posts / f"{split}.jsonl", ("prompt", "completion")) for split in ("train", "test")
     }
     columns = ("prompt", "chosen", "rejected")
-    given = {split: read_prepared(args.comparisons / f"{split}.jsonl", columns) for split in SPLITS}
-    files = {split: args.collected / f"{split}.jsonl" for split in SPLITS}
-    collected = {split: read_prepared(file, columns) for split, file in files.items() if file.exists()}
+    texts = columns if params.data.comparisons else ()  # none may be given
+    given = {split: read_prepared(args.comparisons / f"{split}.jsonl", texts) for split in SPLITS}
+    if params.collect.annotators == "people":
+        collected = voted(args.votes, params.collect.votes)
+    else:
+        files = {split: args.collected / f"{split}.jsonl" for split in SPLITS}
+        collected = {split: read_prepared(file, columns) for split, file in files.items() if file.exists()}
+    rows = {split: given[split] + collected.get(split, []) for split in SPLITS}
+    check_rows(rows)
 
     set_up(params.seed, params.threads, params.arithmetic)
     from minirlhf.models.checks import check_run
@@ -72,11 +81,18 @@ def main(argv: list[str] | None = None) -> None:
     processes = Processes(device)
     processes.announce("reward", params.launch)
     settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "reward"}) | {"device": device}
-    inputs = (__file__, args.posts, args.comparisons, args.collected, args.sft, args.sources / "reward.json")
+    inputs = (
+        __file__,
+        args.posts,
+        args.comparisons,
+        args.collected,
+        args.votes,
+        args.sft,
+        args.sources / "reward.json",
+    )
     with resume_folder("reward", settings, inputs) as resume:
         model = None
         if params.reward.pretrained is None:
-            rows = {split: given[split] + collected.get(split, []) for split in SPLITS}
             on_row = live("reward", args.details / "reward.csv", params)
             model, tokenizer, history = train(args.sft, commit, rows, params, resume, on_row)
         if not processes.is_main:
@@ -95,7 +111,8 @@ def main(argv: list[str] | None = None) -> None:
             unseen = given["validation"] + collected.get("validation", [])
             reward = complete(folder, note, args.sft, unseen, posts["train"][:NORMALISING_POSTS], params, device)
 
-        held_out = {"given": given["test"]} | ({"collected": collected["test"]} if collected else {})
+        held_out = {"given": given["test"], "collected": collected.get("test")}
+        held_out = {name: part for name, part in held_out.items() if part}
         found, tables = examine(reward, held_out, posts["test"][:PROBED_POSTS], params.seed)
         write_csv(args.details / "reward.csv", history)
         for name, (rows, columns) in tables.items():
@@ -146,6 +163,35 @@ def complete(
             reward = load()
     note |= {"format": reward.format, "mean": mean_score(reward, references) * reward.scale}
     return load()
+
+
+def voted(folder: Path, wanted: int) -> dict[str, list[dict]]:
+    """The comparisons by split that people's votes come to.
+
+    Raises:
+        UserError: fewer than `wanted`.
+    """
+    from minirlhf.feedback.votes import read_votes
+
+    votes = read_votes(folder)
+    for reason, count in sorted(votes.refused.items()):
+        print(f"{folder}: {count} lines left out: {reason}", file=sys.stderr)
+    rows = {split: votes.comparisons(split) for split in SPLITS}
+    have = sum(map(len, rows.values()))
+    if have < wanted:
+        how = "`minirlhf label` opens the page, and `dvc repro` goes on when they are there"
+        raise UserError(f"{wanted - have} of {wanted} votes are missing (collect.votes): {how}")
+    return rows
+
+
+def check_rows(rows: dict[str, list[dict]]) -> None:
+    """Raise UserError where a split has no comparison at all."""
+    for split, found in rows.items():
+        if not found:
+            how = "give some (data.comparisons), or vote on more pairs (`minirlhf label`)"
+            raise UserError(
+                f"no comparison of a {split} post to {'train' if split == 'train' else 'examine'} on: {how}"
+            )
 
 
 def train(

@@ -33,10 +33,12 @@ def look(params: Params) -> dict[str, dict[str, str]]:
     data, reward = params.data, params.reward
     notes = {
         "posts": fingerprint(data.posts, data.posts_revision, "dataset"),
-        "comparisons": fingerprint(data.comparisons, data.comparisons_revision, "dataset"),
+        "comparisons": {"kind": "none"},
         "base": fingerprint(params.model.base, params.model.revision, "model"),
         "reward": {"kind": "trained"},
     }
+    if data.comparisons is not None:
+        notes["comparisons"] = fingerprint(data.comparisons, data.comparisons_revision, "dataset")
     named = reward.base or reward.pretrained
     if named is not None:
         notes["reward"] = fingerprint(named, reward.revision, "model")

@@ -55,7 +55,14 @@ SETTINGS = {
     },
     "model": {"base": "models/base", "revision": None, "random_weights": None},
     "sft": TRAIN,
-    "collect": {"candidates": 0, "posts": 10, "temperature": 1.0},
+    "collect": {
+        "annotators": "simulated",
+        "votes": 0,
+        "policy": "models/sft",
+        "candidates": 0,
+        "posts": 10,
+        "temperature": 1.0,
+    },
     "reward": {
         "base": None,
         "pretrained": None,

@@ -16,7 +16,7 @@ FLOORS = (
     ("sampling", "rewards", "training"),
     ("feedback", "reward_modeling", "ppo"),
     ("baselines", "evaluation"),
-    ("report",),
+    ("report", "labelling"),
     ("commands",),
 )
 FLOOR = {package: floor for floor, packages in enumerate(FLOORS) for package in packages}

@@ -39,9 +39,8 @@ def project(clone, tmp_path_factory):
     source, _ = clone
     cache = f"[cache]\n    dir = {source}/.dvc/cache\n"
     folder = fresh_clone(source, tmp_path_factory.mktemp("project") / "clone", cache)
-    if SOAK:
-        dvc(folder, "checkout")
-    else:
+    dvc(folder, "checkout")
+    if not SOAK:
         use_stand_ins(folder)
     return folder
 

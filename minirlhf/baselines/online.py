@@ -21,7 +21,8 @@ from minirlhf.models.kernels import use_fast_kernels
 from minirlhf.models.logprobs import token_logprobs
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.rewards.text import RewardFunction, call_reward
-from minirlhf.sampling.generate import episode_seeds, generate
+from minirlhf.sampling.draw import episode_seeds
+from minirlhf.sampling.generate import generate
 from minirlhf.text.chat import ChatPrompt
 from minirlhf.text.prompts import decode_response, encode_prompts
 from minirlhf.training.loop import run_arguments

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from minirlhf.commands import profiles
+from minirlhf.commands import label, profiles
 from minirlhf.runtime import stage
 from minirlhf.runtime.errors import UserError
 from minirlhf.settings.params import load_params
@@ -54,6 +54,8 @@ def command(argv: Sequence[str] | None = None) -> None:
     seeds.add_argument("--from", choices=("sft", "ppo"), default="sft", dest="start", help=what)
     seeds.add_argument("--collect", action="store_true", help="run nothing; without seeds, take all that were run")
     seeds.set_defaults(run=_seeds)
+
+    label.add_arguments(commands.add_parser("label", help="compare summaries on a page, as people do"))
 
     watch = commands.add_parser("watch", help="print the last rows of the curves that were written last")
     watch.set_defaults(run=_watch)

@@ -26,7 +26,8 @@ from minirlhf.models.logprobs import token_logprobs
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.ppo.build import add_adapters, checkpointed_layers
 from minirlhf.ppo.model import recomputing
-from minirlhf.sampling.generate import _prefill, prefill_tokens, sample_tokens
+from minirlhf.sampling.draw import sample_tokens
+from minirlhf.sampling.generate import _prefill, prefill_tokens
 from minirlhf.settings.ppo import LoRAConfig
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ def read_data(params: Params, root: Path = Path()) -> Data:
     """Sizes as prepare counted them, if dvc.lock says that it was with these params; otherwise what params allow."""
     data = params.data
     if found := _counted_with(params, root):
-        parts = found["posts"]["tokens"], found["comparisons"]["tokens"]
+        parts = [found[what]["tokens"] for what in ("posts", "comparisons") if what in found]
         summaries = [tokens for part in parts for name, tokens in part.items() if name != "prompt"]
         return Data(
             prompt=found["posts"]["tokens"]["prompt"]["median"],

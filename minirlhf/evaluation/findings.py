@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minirlhf.evaluation import results, tables
+from minirlhf.evaluation import people, results, tables
 from minirlhf.evaluation.examples import choose
 from minirlhf.evaluation.measures import Measures, gains, means, variety
 from minirlhf.evaluation.pairwise import Verdicts
+from minirlhf.evaluation.people import People
 from minirlhf.evaluation.temperatures import BestOfN, Choice
-from minirlhf.evaluation.winrate import wins_by_score
+from minirlhf.evaluation.winrate import by_post, wins_by_score
 from minirlhf.sampling.summaries import Summaries
+from minirlhf.settings.evaluation import PEOPLE
 from minirlhf.statistics.bootstrap import Bootstrap, rounded
 
 PAIRS = (("ppo", "sft"), ("ppo", "reference"), ("sft", "reference"))
@@ -38,6 +40,7 @@ class Measured:
     frontier: list[dict]
     # What the params' judge said of each of PAIRS at "best", where it compares and gives no scores; else empty.
     verdicts: dict[tuple[str, str], Verdicts] = field(default_factory=dict)
+    people: People | None = None  # what people said of the summaries at "best", if they did
 
 
 @dataclass(frozen=True)
@@ -74,17 +77,21 @@ def put_together(
     difference = best["ppo"][scoring] - best["sft"][scoring]
     gain, between_equals = difference, None
     if scoring != decisive:  # verdicts are few different numbers
-        gain, between_equals = 2 * decided["ppo", "sft"] - 1, difference.tolist()
+        gain, between_equals = 2 * by_post(decided["ppo", "sft"]) - 1, difference.tolist()
     chosen = choose(gain.tolist(), seed, SAMPLED, EXTREMES, between_equals)
     rows = results.summary_rows(measured.posts, summaries, shown, gain, chosen)
     win_rate = {"judge": judge_name, **results.win_rate_metrics(decided, lengths(best), bootstrap)}
+    said = {} if measured.people is None else {"people": _people(measured, wins, judges, bootstrap)}
     if scoring != decisive:
-        win_rate |= results.pairwise_metrics(list(measured.verdicts.values()), bootstrap)
-    metrics = _metrics(measured, win_rate, scoring, bootstrap)
+        if measured.verdicts:
+            win_rate |= results.pairwise_metrics(list(measured.verdicts.values()), bootstrap)
+        else:
+            win_rate |= results.people_metrics(said["people"])
+    metrics = _metrics(measured, win_rate, scoring, bootstrap) | said
     return Findings(
         headline=results.headline(metrics, scoring),
         metrics=metrics,
-        plots=_plots(measured, wins, decided["ppo", "sft"], bootstrap),
+        plots=_plots(measured, wins, by_post(decided["ppo", "sft"]), bootstrap),
         summaries=rows,
         page=results.summaries_page(rows, scoring, judges[scoring], judge_name, algorithm),
     )
@@ -96,16 +103,33 @@ def lengths(systems: dict[str, Measures]) -> dict[str, np.ndarray]:
 
 
 def wins_by_all(measured: Measured, judges: dict[str, str]) -> dict[tuple[str, str, str, str], np.ndarray]:
-    """(decoding, judge's name, system, against) -> [B] wins, of everything that was judged."""
+    """(decoding, judge's name, system, against) -> wins of everything that was judged: [B], of people [voters, B]."""
     wins = {}
     for decoding, of in measured.measures.items():
         for judge, name in judges.items():
             if judge in of["ppo"]:
                 found = {pair: wins_by_score(of[pair[0]][judge], of[pair[1]][judge]) for pair in PAIRS}
+            elif decoding != "best":
+                found = {}
+            elif measured.verdicts:
+                found = {pair: told.wins for pair, told in measured.verdicts.items()}
             else:
-                found = {pair: told.wins for pair, told in measured.verdicts.items() if decoding == "best"}
+                found = measured.people.wins
             wins |= {(decoding, name, *pair): won for pair, won in found.items()}
     return wins
+
+
+def _people(
+    measured: Measured, wins: dict[tuple[str, str, str, str], np.ndarray], judges: dict[str, str], bootstrap: Bootstrap
+) -> dict:
+    """What people said, and next to it what every other judge did, of the summaries at "best"."""
+    others: dict[str, dict] = {name: {} for name in judges.values() if name != PEOPLE}
+    for (decoding, name, *pair), won in wins.items():
+        if decoding == "best" and name in others:
+            others[name][tuple(pair)] = won
+    told = lengths(measured.measures["best"])
+    comparing = {judges["judge"]: list(measured.verdicts.values())} if measured.verdicts else {}
+    return people.metrics(measured.people, others, told, comparing, bootstrap)
 
 
 def _metrics(measured: Measured, win_rate: dict, scoring: str, bootstrap: Bootstrap) -> dict:

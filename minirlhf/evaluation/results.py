@@ -79,6 +79,16 @@ def pairwise_metrics(verdicts: Sequence[Verdicts], bootstrap: Bootstrap) -> dict
     }
 
 
+def people_metrics(people: dict) -> dict:
+    """The same where people are the judge: posts and votes, and how sure they are of themselves and blind to sides."""
+    again, first_place = people["consistency"]["percent"], people["judges"]["people"]["first_place"]
+    bias = None
+    if again["value"] is not None and first_place["value"] is not None:
+        ends = {"value": "value", "low": "high", "high": "low"}
+        bias = {"flipped": {end: rounded(1 - again[of]) for end, of in ends.items()}, "first_place": first_place}
+    return {"posts": people["posts"], "pairs": {"judged": people["votes"]}, "position_bias": bias}
+
+
 def summary_rows(
     posts: Sequence[dict],
     systems: dict[str, Summaries],

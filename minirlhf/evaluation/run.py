@@ -1,6 +1,7 @@
 """The evaluate stage's work: temperatures are chosen, summaries sampled, scored and judged, the frontier followed."""
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,13 +12,16 @@ from minirlhf.evaluation.evaluator import Evaluator
 from minirlhf.evaluation.findings import POLICIES, Findings, Measured, put_together
 from minirlhf.evaluation.judges import load_function
 from minirlhf.evaluation.pairwise import PairwiseJudge, checked
+from minirlhf.evaluation.people import match
 from minirlhf.evaluation.selection import best_of_n, choose_all
+from minirlhf.feedback.votes import Votes
 from minirlhf.hub.configs import load_tokenizer
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.rewards.model import RewardModel
 from minirlhf.rewards.text import RewardFunction
 from minirlhf.runtime.device import choose_device
 from minirlhf.sampling.summaries import Summaries, written
+from minirlhf.settings.evaluation import PeopleJudge
 from minirlhf.settings.params import Params
 from minirlhf.text.prompts import encode_prompts
 
@@ -31,6 +35,7 @@ def evaluate(
     reward: str | Path,
     snapshots: Path,
     episodes: int,
+    votes: Votes | None = None,
 ) -> Findings:
     """Everything that the stage finds out.
 
@@ -41,6 +46,7 @@ def evaluate(
         snapshots: folder of policies kept during PPO's training, one a subfolder whose name ends in the number of
             its episodes; may be missing.
         episodes: that the policy in `ppo` learnt from.
+        votes: of people, on these policies' summaries or on others.
 
     Raises:
         UserError: a model is missing or does not fit, or a judge cannot be loaded.
@@ -87,10 +93,16 @@ def evaluate(
         best_of_n=best_of_n(evaluator, policies["sft"], choice),
         log_ratios=evaluator.kl(sampled["ppo"], policies["sft"]),
         verdicts=evaluator.compare(summaries["best"]),
+        people=match(votes or Votes(), evaluator.prompts, summaries["best"]),
         frontier=evaluator.best_of_n_rows(policies["sft"])
         + path_of_ppo(evaluator, policies["sft"], sampled, snapshots, episodes),
     )
-    return put_together(measured, evaluator.judges, evaluator.bootstrap, params.seed, params.algorithm.upper())
+    judges = evaluator.judges
+    if params.evaluate.judge == PeopleJudge(kind="people") and not (measured.people and measured.people.decide):
+        del judges["judge"]
+        said = "nobody has voted on each pair of these systems' summaries yet; `minirlhf label results` opens the page"
+        print(f"evaluate: {said}", file=sys.stderr)
+    return put_together(measured, judges, evaluator.bootstrap, params.seed, params.algorithm.upper())
 
 
 def load_reward(name: str | Path, params: Params, device: str, **options) -> RewardFunction:
@@ -102,7 +114,7 @@ def load_reward(name: str | Path, params: Params, device: str, **options) -> Rew
 def load_judge(params: Params, device: str) -> RewardFunction | PairwiseJudge | None:
     """The judge that the params name, if they do: one that scores, or one that compares."""
     judge = params.evaluate.judge
-    if judge is None:
+    if judge is None or judge.kind == "people":  # their votes are there already, or not yet
         return None
     if judge.kind == "function":
         return load_function(judge.name)

@@ -1,6 +1,7 @@
 """Win rates: the share of posts on which one system's summary beats another's, a tie counting one half.
 
-Posts without a verdict (NaN, from judges that may give none) are left out.
+Posts without a verdict (NaN, from judges that may give none) are left out. Of several voters each vote counts
+alike, and intervals are for other posts and other voters.
 """
 
 import numpy as np
@@ -23,10 +24,36 @@ def wins_by_score(scores: np.ndarray, other_scores: np.ndarray) -> np.ndarray:
 
 
 def win_rates(wins: np.ndarray, length_difference: np.ndarray, bootstrap: Bootstrap) -> tuple[Estimate, Estimate]:
-    """The plain win rate, and the length-controlled one, of wins [B] that may hold NaN."""
+    """The plain win rate, and the length-controlled one, of wins [B] or [voters, B] that may hold NaN."""
+    if wins.ndim == 2:
+        return _win_rates_by_voters(wins, length_difference, bootstrap)
     judged = ~np.isnan(wins)
     matched = length_controlled_win_rate(wins[judged], length_difference[judged], bootstrap)
     return bootstrap.mean(wins[judged]), matched
+
+
+def by_post(wins: np.ndarray) -> np.ndarray:
+    """[B] the mean verdict on each post, of wins [B] or [voters, B]; NaN where there is none.
+
+    >>> by_post(np.array([[1.0, np.nan, 0.5], [0.0, np.nan, np.nan]])).tolist()
+    [0.5, nan, 0.5]
+    """
+    if wins.ndim == 1:
+        return wins
+    told = ~np.isnan(wins)
+    count = told.sum(0)
+    return np.where(count > 0, np.where(told, wins, 0.0).sum(0) / np.maximum(count, 1), np.nan)
+
+
+def _win_rates_by_voters(
+    wins: np.ndarray, length_difference: np.ndarray, bootstrap: Bootstrap
+) -> tuple[Estimate, Estimate]:
+    voters, posts = np.nonzero(~np.isnan(wins))
+    (voter_numbers, post_numbers) = (np.unique(of, return_inverse=True)[1] for of in (voters, posts))
+    weights = bootstrap.crossed(post_numbers, voter_numbers)
+    won = wins[voters, posts]
+    matched = _controlled(won, length_difference[posts], weights)
+    return interval(won.mean(), weights @ won), matched
 
 
 def length_controlled_win_rate(wins: np.ndarray, length_difference: np.ndarray, bootstrap: Bootstrap) -> Estimate:
@@ -44,12 +71,16 @@ def length_controlled_win_rate(wins: np.ndarray, length_difference: np.ndarray, 
         wins: from 1 to 0 for each post, a tie 0.5.
         length_difference: own length minus the other's, same posts, any unit.
     """
+    return _controlled(wins, length_difference, bootstrap.weights(len(wins)))
+
+
+def _controlled(wins: np.ndarray, length_difference: np.ndarray, weights: np.ndarray) -> Estimate:
     wins, difference = np.asarray(wins, float), np.asarray(length_difference, float)
     spread = difference.std() or np.abs(difference).max() or 1.0
     control = np.tanh(difference / spread)
     everything = np.full((1, len(wins)), 1 / len(wins))
     fitted = _fit(everything, wins, control)[0]
-    replicates = _fit(bootstrap.weights(len(wins)), wins, control)
+    replicates = _fit(weights, wins, control)
     return interval(fitted, replicates)
 
 

@@ -7,7 +7,8 @@ import random
 from typing import TYPE_CHECKING
 
 from minirlhf.runtime.progress import Progress
-from minirlhf.sampling.generate import episode_seeds, generate
+from minirlhf.sampling.draw import episode_seeds
+from minirlhf.sampling.generate import generate
 from minirlhf.text.prompts import decode_response, encode_prompts
 from minirlhf.world.annotators import compare_all
 
@@ -15,15 +16,16 @@ if TYPE_CHECKING:
     from minirlhf.settings.params import Params
 
 
-def collect_comparisons(policy, tokenizer, posts: list[dict], params: "Params", first_episode: int = 0) -> list[dict]:
-    """Sample `collect.candidates` summaries a post, add the author's, and let an annotator compare every two.
+def sample_candidates(policy, tokenizer, posts: list[dict], params: "Params", first_episode: int = 0) -> list[dict]:
+    """Sample `collect.candidates` summaries a post, and add the author's.
 
     Args:
-        posts: rows of the embedded world (prompt, completion, record).
+        posts: rows of prompt and completion (and record, in the embedded world).
         first_episode: where the random streams begin; splits that must not share them begin apart.
 
     Returns:
-        rows of prompt, chosen, rejected, chosen_ended, rejected_ended, record.
+        rows of prompt, summaries (pairs of a text and whether it ended by itself, the author's last), and of the post's
+        messages and record, where it has them.
     """
     count = params.collect.candidates
     with Progress(len(posts) * count, unit="summaries", desc="candidates") as progress:
@@ -42,7 +44,23 @@ def collect_comparisons(policy, tokenizer, posts: list[dict], params: "Params", 
     candidates = list(zip(texts, sampled.ended.tolist(), strict=True))
     rows = []
     for index, post in enumerate(posts):
-        rng = random.Random(f"{params.seed}/annotator/{first_episode + index * count}")
         summaries = candidates[index * count : (index + 1) * count] + [(post["completion"], True)]
-        rows += compare_all(rng, post, summaries)
+        known = {key: post[key] for key in ("messages", "record") if key in post}
+        rows.append({"prompt": post["prompt"], "summaries": summaries} | known)
     return rows
+
+
+def compare_candidates(rows: list[dict], seed: int, first_episode: int = 0) -> list[dict]:
+    """Let a simulated annotator compare every two summaries of each post of the embedded world.
+
+    Args:
+        rows, first_episode: as of `sample_candidates`.
+
+    Returns:
+        rows of prompt, chosen, rejected, chosen_ended, rejected_ended, record.
+    """
+    compared = []
+    for index, row in enumerate(rows):
+        rng = random.Random(f"{seed}/annotator/{first_episode + index * (len(row['summaries']) - 1)}")
+        compared += compare_all(rng, row, [tuple(summary) for summary in row["summaries"]])
+    return compared

@@ -38,9 +38,9 @@ def check_run(params: "Params", sources: Path) -> None:
 
 
 def check_judge(params: "Params") -> None:
-    """Raise UserError for a judge that the params name and that is not there; an endpoint is not asked."""
+    """Raise UserError for a judge that the params name and that is not there; an endpoint, or people, are not asked."""
     judge: JudgeParams | None = params.evaluate.judge
-    if judge is None or judge.kind == "endpoint":
+    if judge is None or judge.kind in ("endpoint", "people"):
         return
     if judge.kind == "reward_model":
         _Scorer("evaluate.judge.name", judge.name, judge.revision, judge.format).check(params, pretrained=True)

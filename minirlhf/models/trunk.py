@@ -110,7 +110,7 @@ def width(trunk: nn.Module) -> int:
     return trunk(input_ids=one, attention_mask=torch.ones_like(one), use_cache=False).last_hidden_state.shape[-1]
 
 
-def checkpointed_layers(models: Sequence[nn.Module]) -> list[nn.Module]:
+def checkpointed_layers(models: Sequence[nn.Module]) -> list[GradientCheckpointingLayer]:
     """The layers that can compute their activations again in the backward pass."""
     modules = [module for model in models for module in model.modules()]
     layers = [module for module in modules if isinstance(module, GradientCheckpointingLayer)]

@@ -49,7 +49,7 @@ def build_models(
         raise UserError("critic_init: only a separate critic has a network to initialise (set critic: separate)")
     given = policy
     policy = load_policy(policy) if isinstance(policy, (str, Path)) else plain(policy, "policy")
-    policy = policy.to(device).requires_grad_(True).eval()
+    _place(policy.requires_grad_(True), device)
     check_vocabulary(policy, tokenizer, policy.name_or_path or "policy")
     if reference is not None:
         if reference is given:  # its adapters are the policy's weights by now

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minirlhf.runtime.errors import UserError
-from minirlhf.sampling.generate import episode_seeds
+from minirlhf.sampling.draw import episode_seeds
 from minirlhf.text.chat import ChatPrompt, end_with_turn, is_chat, render
 from minirlhf.text.prompts import decode, encode_prompts
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-    PromptsLike = Dataset | Sequence[str] | Sequence[Sequence[int]]
+    PromptsLike = Dataset | Sequence[str | Sequence[int] | Sequence[dict]]
 
 
 class Prompts:
@@ -59,7 +59,7 @@ class Prompts:
         return len(self.ids)
 
 
-def _read(row, index: int, tokenizer: "PreTrainedTokenizerBase") -> str | list[int]:
+def _read(row: str | Sequence, index: int, tokenizer: "PreTrainedTokenizerBase") -> str | list[int]:
     """A prompt as a text, of a chat a `ChatPrompt`, or as ids."""
     if isinstance(row, str):
         return row

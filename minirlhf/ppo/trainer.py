@@ -25,7 +25,7 @@ from minirlhf.runtime.files import recover, write_csv, write_jsonl
 from minirlhf.runtime.processes import Processes
 from minirlhf.runtime.progress import Progress
 from minirlhf.runtime.resume import goes_on, saved
-from minirlhf.sampling.generate import episode_seeds
+from minirlhf.sampling.draw import episode_seeds
 from minirlhf.settings.ppo import PPOConfig
 
 if TYPE_CHECKING:

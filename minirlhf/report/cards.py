@@ -162,6 +162,8 @@ def _source(note: dict[str, str], settings: Settings) -> str:
     kind = note["kind"]
     if kind == "embedded":
         return f"the embedded world, world seed {settings['data']['world_seed']}"
+    if kind == "none":
+        return "none but people's votes"
     if kind == "trained":
         return "trained here, from the supervised policy"
     place = code(_shown(note.get("name", "")))

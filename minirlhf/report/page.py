@@ -57,6 +57,7 @@ def write_page(
         tables={
             "best": tables.best_table(inputs),
             "measures": tables.measures_table(inputs),
+            "people": tables.people_tables(inputs),
             "win_rates": tables.win_rate_table(inputs),
             "greedy": tables.greedy_table(inputs),
             "seeds": tables.seeds_table(inputs.plots["seeds"], inputs.algorithm),

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from minirlhf.report.alarms import Check
-from minirlhf.report.inputs import Inputs, Row
+from minirlhf.report.inputs import Inputs, Row, shorten
 from minirlhf.report.panels_training import PROBES
 from minirlhf.report.style import name_systems
+from minirlhf.report.verdict import percent, share
 from minirlhf.runtime.errors import printable
 from minirlhf.statistics.intervals import mean_interval
 
@@ -187,10 +188,32 @@ def seeds_note(inputs: Inputs) -> str:
     )
 
 
+def people_tables(inputs: Inputs) -> list[Table]:
+    """People's win rates, and the table of judges; none where nobody has voted."""
+    found = inputs.metrics["evaluate"].get("people")
+    if found is None:
+        return []
+    names = {system: label for system, (label, _) in name_systems(inputs.algorithm).items()}
+    rates = []
+    for key, rate in found["win_rate"].items():
+        one, other = key.split("_vs_")
+        rates.append((f"{names[one]} beats {names[other]}", str(rate["votes"]), percent(rate)))
+    judges = [
+        (shorten(name), *(share(row[key]) for key in ("agreement", "longer", "first_place")))
+        for name, row in found["judges"].items()
+    ]
+    header = ("", "agrees with people's votes", "prefers the longer summary", "prefers the first or left one")
+    return [
+        Table("People's votes", ("", "votes", "share of the votes"), rates),
+        Table("Judges next to people", header, judges),
+    ]
+
+
 def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) -> str:
     """results/tables.md: the verdict and every table."""
     tables = [
         best_table(inputs),
+        *people_tables(inputs),
         measures_table(inputs),
         win_rate_table(inputs),
         greedy_table(inputs),

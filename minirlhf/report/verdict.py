@@ -1,8 +1,11 @@
 """What the numbers say, in words: did alignment help, how surely, and at what price."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from minirlhf.report.inputs import Inputs, Row
+from minirlhf.runtime.errors import printable
+from minirlhf.settings.evaluation import PEOPLE
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class Verdict:
 
 
 def give_verdict(inputs: Inputs) -> Verdict:
-    """The outcome in two sentences: how much better and how surely; at what price. A third on a judge that compares."""
+    """The outcome in two sentences: how much better and how surely; at what price. More on who compared, or voted."""
     metrics, judging = inputs.metrics["evaluate"], inputs.judging
     rate, against_authors = metrics["win_rate"]["ppo_vs_sft"], metrics["win_rate"]["ppo_vs_reference"]
     matched = metrics["win_rate"]["length_controlled"]["ppo_vs_sft"]
@@ -46,8 +49,9 @@ def give_verdict(inputs: Inputs) -> Verdict:
         f"{lengths[1]:.1f} tokens; with lengths matched the win rate is {percent(matched)}."
     )
     more = (without_training(inputs),) if metrics["best"]["best_of_n"] else ()
-    more += (how_it_compared(metrics["win_rate"], inputs.judge_title),) if inputs.compares else ()
-    return Verdict(outcome, headline, (first, second, *more))
+    both_orders = inputs.compares and inputs.judge != PEOPLE
+    more += (how_it_compared(metrics["win_rate"], inputs.judge_title),) if both_orders else ()
+    return Verdict(outcome, headline, (first, second, *more, *people_sentence(inputs)))
 
 
 def without_training(inputs: Inputs) -> str:
@@ -74,6 +78,36 @@ def how_it_compared(win_rate: dict, judge: str) -> str:
     left_out = sum(pairs.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in pairs.items())
     return f"{asked}; {left_out} of {judged + left_out} pairs are left out, for want of a verdict ({reasons})."
+
+
+def people_sentence(inputs: Inputs) -> tuple[str, ...]:
+    """Who voted, and how far they agree, with each other, with themselves and with the training reward."""
+    found = inputs.metrics["evaluate"].get("people")
+    if found is None:
+        return ()
+    voters = f"{found['voters']} people" if found["voters"] > 1 else "One person"
+    words = [
+        f"{voters} gave {found['votes']} votes on {found['posts']} posts ({found['ties']} ties, {found['skips']} skips)"
+    ]
+    if found["voters"] > 1:
+        words.append(f"they agree with each other on {share(found['agreement']['percent'])} of the pairs")
+        for name in ("kappa", "alpha"):
+            value = found["agreement"].get(name, {})
+            if value.get("value") is not None:
+                words[-1] += f", {name} {value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+    again = found["consistency"]
+    if again["pairs"]:
+        words.append(f"with themselves on {share(again['percent'])} of {again['pairs']} pairs that came again")
+    reward = found["judges"]["training reward"]["agreement"]
+    words.append(f"the training reward agrees with their votes on {share(reward)}")
+    return ("; ".join(words) + ".",)
+
+
+def share(value: dict[str, Any] | None) -> str:
+    """A share with its interval, or why there is none."""
+    if value is None:
+        return ""
+    return percent(value) if value["value"] is not None else f"(not known: {printable(value['why'])})"
 
 
 def percent(row: Row) -> str:

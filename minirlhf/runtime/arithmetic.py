@@ -14,8 +14,13 @@ from minirlhf.runtime import processor
 Arithmetic = Literal["portable", "native"]
 
 # What ATen and oneDNN obey. MKL takes other kernels on an AMD processor than on an Intel one, unless it is told to be
-# COMPATIBLE, which is slow: so no large product is left to it then (minirlhf/models/kernels.py).
-PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
+# COMPATIBLE, which is slow: so no large product is left to it then (minirlhf/models/{products,attention}.py).
+PORTABLE = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "COMPATIBLE",
+    "OPENBLAS_NUM_THREADS": "1",  # else as many as there are cores, which is another order of sums
+}
 # NumPy, which pictures are drawn with, and its OpenBLAS. It computes little: it is portable always.
 NUMPY = {"NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR", "OPENBLAS_CORETYPE": "Haswell"}
 

@@ -35,7 +35,7 @@ def replace_file(path: str | Path) -> Iterator[IO[str]]:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -58,12 +58,12 @@ def replace_folder(path: str | Path) -> Iterator[Path]:
             yield temporary
             for folder, _, names in os.walk(temporary):
                 for name in names:
-                    _sync(Path(folder, name))
-                _sync(folder)
+                    sync(Path(folder, name))
+                sync(folder)
             if path.exists():
                 os.rename(path, old)
             os.rename(temporary, path)
-            _sync(path.parent)
+            sync(path.parent)
         finally:
             if old.exists() and not path.exists():
                 os.rename(old, path)
@@ -115,7 +115,7 @@ def _beside(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
 
 
-def _sync(path: str | Path) -> None:
+def sync(path: str | Path) -> None:
     """Have the disk hold a file or a folder's list of names, so that a power cut after the rename loses neither."""
     if os.name == "nt" and os.path.isdir(path):  # which opens no folder
         return

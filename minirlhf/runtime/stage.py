@@ -73,7 +73,7 @@ def _explain(error: Exception) -> str | None:
     """What to tell the user in one line, or None for a defect of ours."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, ModuleNotFoundError) and not (error.name or "minirlhf").startswith("minirlhf"):
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("minirlhf"):
         return no_package(error.name)
     text = str(error).strip().splitlines() or [""]
     if is_out_of_memory(error):

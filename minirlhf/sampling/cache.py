@@ -13,11 +13,16 @@ class _BufferLayer(CacheLayerMixin):
     def __init__(self, length: int):
         super().__init__()
         self.length = length
+        self.slot: Tensor | None = None  # see KeyValueBuffer.fix
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         raise NotImplementedError("filled by KeyValueBuffer.fill before the first step")
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        if self.slot is not None:
+            self.keys.index_copy_(2, self.slot, key_states.to(self.keys.dtype))
+            self.values.index_copy_(2, self.slot, value_states.to(self.values.dtype))
+            return self.keys, self.values
         end = self.length + key_states.shape[-2]
         self.keys[:, :, self.length : end] = key_states
         self.values[:, :, self.length : end] = value_states
@@ -51,6 +56,11 @@ class KeyValueBuffer(Cache):
                 states = states.repeat_interleave(repeats, dim=0) if repeats > 1 else states
                 rows = slice(first_row, first_row + states.shape[0])
                 target[rows, :, self.padded_prompt - states.shape[2] : self.padded_prompt] = states
+
+    def fix(self, slot: Tensor) -> None:
+        """From here on a step writes to `slot` [1], a tensor, and reads all slots: its shapes stay what they are."""
+        for layer in self.layers:
+            layer.slot = slot
 
     def select(self, kept: Tensor) -> None:
         """Keep the rows where `kept` [B] is True."""

@@ -6,17 +6,17 @@ How it differs from `model.generate()`:
 - each episode has a random stream of its own and is sampled by inverting the cumulative distribution, so how episodes
   are split over batches, processes or a resumed run changes no sample;
 - prompts are padded on the left, with positions that count real tokens only; masks come from lengths, never from ids;
+- on a GPU one step of fixed shapes is captured as a CUDA graph (minirlhf/sampling/static.py); elsewhere
+  finished rows are dropped;
 - keys and values live in one preallocated buffer, prompts are prefilled in groups of similar length, the head sees
-  the last position only, finished rows are dropped, and sampling stops when all rows have ended.
+  the last position only, and sampling stops when all rows have ended.
 
 Shapes: B responses, P longest prompt, R longest response, V vocabulary, H hidden size.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
@@ -25,6 +25,8 @@ from minirlhf.models.trunk import TrunkAndHead, check_fits
 from minirlhf.runtime.errors import TrainingError, UserError
 from minirlhf.runtime.memory import BatchSize
 from minirlhf.sampling.cache import KeyValueBuffer
+from minirlhf.sampling.draw import sample_tokens, uniform_numbers
+from minirlhf.sampling.static import can_be_static, decode_static
 
 # Padded prompt tokens in one prefill pass: enough to keep the matrix units busy, few enough to pad little.
 PREFILL_TOKENS = {"cpu": 1024}
@@ -46,15 +48,6 @@ class Generation:
         return [
             row[:length] for row, length in zip(self.response_ids.tolist(), self.response_length.tolist(), strict=True)
         ]
-
-
-def episode_seeds(seed: int | str, start: int, count: int) -> list[int]:
-    """Seeds of the episodes `start .. start + count - 1` of a run: a hash of (seed, episode), 64 bits each."""
-
-    def one(episode: int) -> int:
-        return int.from_bytes(hashlib.blake2b(f"{seed}:{episode}".encode(), digest_size=8).digest(), "little")
-
-    return [one(episode) for episode in range(start, start + count)]
 
 
 @torch.no_grad()
@@ -106,12 +99,14 @@ def generate(
 
     def sample_group(chosen: Sequence[int]) -> None:
         rows = [index * samples_per_prompt + sample for index in chosen for sample in range(samples_per_prompt)]
-        uniforms = None if temperature == 0 else _uniforms([seeds[row] for row in rows], max_new_tokens, parts.device)
+        drawn = [] if temperature == 0 else [seeds[row] for row in rows]
+        uniforms = uniform_numbers(drawn, max_new_tokens, parts.device) if drawn else None
         into = torch.tensor(rows, device=parts.device)
         ids[into], logprobs[into], ended[into] = pad_token_id, 0, False  # where an attempt that ran out of memory wrote
         state = _prefill(parts, [prompt_ids[index] for index in chosen], max_new_tokens, samples_per_prompt, limit)
-        out = _Sampled(into, ids, logprobs, values, length, ended)
-        _decode(parts, state, out, uniforms, temperature, max_new_tokens, eos_token_id, value_head)
+        out = Sampled(into, ids, logprobs, values, length, ended)
+        decode = decode_static if parts.device.type == "cuda" and can_be_static(parts) else _decode
+        decode(parts, state, out, uniforms, temperature, max_new_tokens, eos_token_id, value_head)
         if progress is not None:
             progress(len(rows))
 
@@ -135,27 +130,8 @@ def generate(
     )
 
 
-def sample_tokens(logits: Tensor, temperature: float, uniforms: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Tokens [B] and their log-probabilities [B] from logits [B, V] and uniform numbers [B] in [0, 1).
-
-    The token is the first whose cumulative probability exceeds the uniform number (inverse transform sampling).
-    """
-    if temperature == 0:
-        logprobs = torch.log_softmax(logits, dim=-1)
-        tokens = logits.argmax(dim=-1)
-    else:
-        logprobs = torch.log_softmax(logits / temperature, dim=-1)
-        cumulative = logprobs.exp().cumsum(dim=-1)
-        # The total is 1 only to rounding; staying below it never selects a token of probability 0 at the end.
-        total = cumulative[:, -1]
-        threshold = torch.minimum(uniforms * total, torch.nextafter(total, torch.zeros_like(total)))
-        tokens = torch.searchsorted(cumulative, threshold[:, None], right=True)[:, 0]
-        tokens = tokens.clamp(max=logits.shape[-1] - 1)  # only NaN gets there; `generate` refuses it at the end
-    return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
-
-
 @dataclass
-class _Sampled:
+class Sampled:
     """Where the rows of a batch write their results: `rows` [b] index into the whole output."""
 
     rows: Tensor
@@ -167,7 +143,7 @@ class _Sampled:
 
 
 @dataclass
-class _State:
+class State:
     """A batch in the middle of decoding: b rows still sampled, prompts padded on the left to P."""
 
     cache: "KeyValueBuffer"
@@ -179,8 +155,8 @@ class _State:
 
 def _decode(
     parts: TrunkAndHead,
-    state: _State,
-    out: _Sampled,
+    state: State,
+    out: Sampled,
     uniforms: Tensor | None,
     temperature: float,
     max_new_tokens: int,
@@ -227,9 +203,7 @@ def prefill_tokens(device_type: str) -> int:
     return PREFILL_TOKENS.get(device_type, PREFILL_TOKENS_ACCELERATOR)
 
 
-def _prefill(
-    parts: TrunkAndHead, prompts: list[Sequence[int]], max_new_tokens: int, repeats: int, limit: int
-) -> _State:
+def _prefill(parts: TrunkAndHead, prompts: list[Sequence[int]], max_new_tokens: int, repeats: int, limit: int) -> State:
     """Run the prompts once each (longest first), and lay their keys and values out for `repeats` rows a prompt."""
     device, padded = parts.device, len(prompts[0])
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
@@ -248,7 +222,7 @@ def _prefill(
         first += len(group)
     positions = torch.arange(padded + max_new_tokens, device=device)
     mask = positions[None, :] >= padded - lengths[:, None]  # [prompts, P + max_new_tokens]
-    return _State(
+    return State(
         cache=cache,
         attention_mask=mask.repeat_interleave(repeats, dim=0),
         prompt_length=lengths.repeat_interleave(repeats),
@@ -269,12 +243,6 @@ def pad_left(sequences: Sequence[Sequence[int]], device: torch.device | str) -> 
     slots = torch.arange(width)[None, :]
     positions = (slots - padding).clamp(min=0)
     return ids.to(device), (slots >= padding).to(device), positions.to(device)
-
-
-def _uniforms(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
-    """Uniform numbers [B, count] in [0, 1), a row from each seed: drawn on the CPU whatever the device."""
-    rows = [np.random.Generator(np.random.Philox(key=seed)).random(count, dtype=np.float32) for seed in seeds]
-    return torch.from_numpy(np.stack(rows)).to(device)
 
 
 def _check_arguments(parts, prompt_ids, max_new_tokens, temperature, seeds, count) -> None:

@@ -12,7 +12,8 @@ from torch import nn
 from minirlhf.models.logprobs import response_logprobs
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.runtime.memory import BatchSize
-from minirlhf.sampling.generate import episode_seeds, generate
+from minirlhf.sampling.draw import episode_seeds
+from minirlhf.sampling.generate import generate
 from minirlhf.text.prompts import decode_response, encode_all, encode_prompts
 
 # Evaluation draws from random streams of its own, far from those that training used (its episodes count from 0).

@@ -15,7 +15,7 @@ class DataParams(Section):
 
     posts: Name  # "embedded", a folder, or the name of a data set on the hub; see minirlhf/data/sources.py
     posts_revision: str | None  # hub only: branch, tag or commit; null is the newest
-    comparisons: Name
+    comparisons: Name | None  # null: none are given, and people's votes make them; see docs/people.md
     comparisons_revision: str | None
     world_seed: Annotated[int, Field(ge=0)]  # of the embedded world: apart from the training seed
     habits: Annotated[float, Field(ge=0, le=1)]  # of its authors: 0 none, 1 at their rates (minirlhf/world/authors.py)
@@ -41,7 +41,7 @@ class DataParams(Section):
 
     @model_validator(mode="after")
     def _embedded_world_is_whole(self) -> Self:
-        if (self.posts == EMBEDDED) != (self.comparisons == EMBEDDED):
+        if self.comparisons is not None and (self.posts == EMBEDDED) != (self.comparisons == EMBEDDED):
             raise ValueError("posts and comparisons are either both embedded or neither")
         if self.posts == EMBEDDED:
             for key in ("max_posts", "max_comparisons", "max_validation", "max_test"):

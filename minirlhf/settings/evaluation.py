@@ -7,6 +7,8 @@ from pydantic import Field, field_validator
 
 from minirlhf.settings.section import Count, Name, Positive, Section
 
+PEOPLE = "people"
+
 
 class Judge(Section):
     """A judge of summaries other than the reward that PPO was trained on; see docs/evaluation.md."""
@@ -14,7 +16,7 @@ class Judge(Section):
     @field_validator("name", check_fields=False)
     @classmethod
     def _name_is_its_own(cls, name: str) -> str:
-        if name in ("gold", "training reward"):
+        if name in ("gold", "training reward", PEOPLE):
             raise ValueError(f"{name!r} is what results call another judge; a folder can be written ./{name}")
         return name
 
@@ -55,7 +57,18 @@ class EndpointJudge(Judge):
         return url
 
 
-JudgeParams = Annotated[RewardModelJudge | FunctionJudge | EndpointJudge, Field(discriminator="kind")]
+class PeopleJudge(Judge):
+    """People, who vote on a page: docs/people.md."""
+
+    kind: Literal["people"]
+
+    @property
+    def name(self) -> str:
+        """What results call them."""
+        return PEOPLE
+
+
+JudgeParams = Annotated[RewardModelJudge | FunctionJudge | EndpointJudge | PeopleJudge, Field(discriminator="kind")]
 
 
 class EvaluateParams(Section):

@@ -54,8 +54,9 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _candidates_need_annotators(self) -> Self:
-        if self.collect.candidates and self.data.posts != EMBEDDED:
-            raise ValueError("collect.candidates must be 0: only the embedded world has annotators for them")
+        simulated = self.collect.annotators == "simulated" and self.collect.candidates
+        if simulated and self.data.posts != EMBEDDED:
+            raise ValueError("collect.annotators must be people: only the embedded world has simulated ones")
         return self
 
 

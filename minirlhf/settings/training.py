@@ -34,8 +34,11 @@ class SFTParams(TrainParams):
 
 
 class CollectParams(Section):
-    """Comparisons of summaries that the SFT model writes; only the embedded world has annotators for them."""
+    """Comparisons of summaries that a policy writes, by annotators; see docs/people.md."""
 
+    annotators: Literal["simulated", "people"]  # who compares; only the embedded world has simulated ones
+    votes: Annotated[int, Field(ge=0)]  # of people, that decide, before the reward model is trained
+    policy: Name  # a folder: who writes the candidates; models/sft, in later rounds a copy of an aligned policy
     candidates: Annotated[int, Field(ge=0)]  # summaries a post, compared with each other and the author's; 0: none
     posts: Count  # of the train split that they are sampled for
     temperature: Positive

@@ -63,6 +63,26 @@ class Bootstrap:
         total = denominators.sum()
         return interval(numerators.sum() / total if total > 0 else 0.0, replicates)
 
+    def crossed(self, posts: np.ndarray, voters: np.ndarray) -> np.ndarray:
+        """Weights of N votes, as shares, where posts and voters are both drawn again: [resamples, N].
+
+        Each apart, as Owen (2007, arXiv 0712.1111) draws rows and columns (the pigeonhole bootstrap): the interval is
+        for other posts and other voters, and rather too wide than too narrow. Resamples without a vote are left out.
+
+        Args:
+            posts, voters: [N] the number of each vote's post and voter, from 0 on.
+        """
+        drawn = self.weights(int(posts.max()) + 1)[:, posts]
+        if voters.max() > 0:
+            drawn = drawn * Bootstrap(self.seed + 1, self.resamples).weights(int(voters.max()) + 1)[:, voters]
+        total = drawn.sum(1)
+        return drawn[total > 0] / total[total > 0, None]
+
+    def crossed_mean(self, values: np.ndarray, posts: np.ndarray, voters: np.ndarray) -> Estimate:
+        """The mean of one value a vote, with its interval over posts and voters. Arguments as of `crossed`."""
+        values = _finite(values)
+        return interval(values.mean(), self.crossed(posts, voters) @ values)
+
 
 def interval(value: float, replicates: np.ndarray) -> Estimate:
     """The percentile interval of a statistic from its bootstrap replicates [resamples]."""

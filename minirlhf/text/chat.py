@@ -82,7 +82,9 @@ def is_templated(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> bool:
 
 def written_for(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> str:
     """A prompt as this tokenizer's model reads it: a chat by its own template, or as plain text if it has none."""
-    return str(render(tokenizer, prompt.messages)) if is_templated(tokenizer, prompt) else spoken(prompt)
+    if isinstance(prompt, ChatPrompt) and is_templated(tokenizer, prompt):
+        return str(render(tokenizer, prompt.messages))
+    return spoken(prompt)
 
 
 def spoken(prompt: str) -> str:
@@ -116,11 +118,11 @@ def read_prepared(path: str | Path, texts: Sequence[str] = ()) -> list[dict]:
     return [with_messages(row) for row in read_jsonl(path, texts)]
 
 
-def _apply(tokenizer: "PreTrainedTokenizerBase", messages: Messages, **options) -> str:
+def _apply(tokenizer: "PreTrainedTokenizerBase", messages: Messages, add_generation_prompt: bool = False) -> str:
     if not tokenizer.chat_template:
         raise UserError("the tokenizer has no chat template: give texts, or a base model that has one")
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, **options)
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt))
     except Exception as error:  # jinja's, or whatever the template's own code runs into
         raise UserError(f"the chat template does not take these messages: {first_line(error)}") from error
 

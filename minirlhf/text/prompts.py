@@ -127,7 +127,12 @@ def _special_ids(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
 
 def decode(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
     """The text of tokens without special tokens."""
-    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return _decode(tokenizer, ids, skip_special_tokens=True)
+
+
+def _decode(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], skip_special_tokens: bool) -> str:
+    options = {"skip_special_tokens": skip_special_tokens, "clean_up_tokenization_spaces": False}
+    return tokenizer.batch_decode([list(ids)], **options)[0]
 
 
 def decode_response(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
@@ -139,10 +144,10 @@ def decode_response(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) ->
     ids, known = list(ids), len(tokenizer)
     if ids[-1:] == [tokenizer.eos_token_id]:
         ids.pop()
-    options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
     if max(ids, default=0) < known:
-        return tokenizer.decode(ids, **options)
+        return _decode(tokenizer, ids, skip_special_tokens=False)
     runs = itertools.groupby(ids, key=lambda token: token < known)
     return "".join(
-        tokenizer.decode(list(run), **options) if is_token else "\ufffd" * len(list(run)) for is_token, run in runs
+        _decode(tokenizer, list(run), skip_special_tokens=False) if is_token else "\ufffd" * len(list(run))
+        for is_token, run in runs
     )

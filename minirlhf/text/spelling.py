@@ -94,7 +94,7 @@ def strip_prompt(response: str, prompt: str, certain: bool = False) -> str:
     Args:
         certain: take off a short prompt too, whose words a response may begin with by chance.
     """
-    letters, layout = skeleton(response), LAYOUT.fullmatch(prompt)
+    letters, layout = skeleton(response), _layout(prompt)
     starts = [0, layout.start("titled"), layout.start("labelled")]
     wholes = [prompt[start:] for start in sorted({*starts} - {-1})]
     repeated = [part for whole in wholes for part in (whole, whole[: find_closing(whole)])]
@@ -117,9 +117,16 @@ def repeats(response: str, prompt: str) -> bool:
     return letters.startswith(skeleton(prompt[:REPEATED])) and letters.startswith(skeleton(prompt))
 
 
+def _layout(prompt: str) -> re.Match[str]:
+    """The parts of a prompt, all of which but the body may be missing."""
+    match = LAYOUT.fullmatch(prompt)
+    assert match is not None  # any text is a body
+    return match
+
+
 def body_of(prompt: str) -> str:
     """A prompt without SUBREDDIT, TITLE, the label of its text and the heading that closes it."""
-    return LAYOUT.fullmatch(prompt[: find_closing(prompt)].strip())["body"]
+    return _layout(prompt[: find_closing(prompt)].strip())["body"]
 
 
 def plain(text: str) -> str:
@@ -161,7 +168,7 @@ def same_post(prompt: str) -> tuple[set[str], set[str]]:
     Prompts are of one post where their bodies and titles are the same in any spelling, or their bodies, where one of
     them has no title. SUBREDDIT, labels and the heading that closes a prompt do not count.
     """
-    match = LAYOUT.fullmatch(prompt[: find_closing(prompt)].strip())
+    match = _layout(prompt[: find_closing(prompt)].strip())
     title, body = skeleton(match["title"] or ""), skeleton(match["body"])
     if not title:
         return {f"untitled {body}"}, {f"untitled {body}", f"titled {body}"}

@@ -29,7 +29,7 @@ from minirlhf.text.spelling import LAYOUT, LONGEST_HEADING, MARKER, find_closing
 
 Turn = TypeVar("Turn")
 # Where a text may be cut, best first: before a line break, after a sentence, before a space, between letters.
-BREAKS = tuple(map(re.compile, (r"(?=\n)", r"(?:(?<=[.!?])|(?<=[.!?]['\")]))(?=\s)", r"(?=\s)", r"")))
+BREAKS = [re.compile(at) for at in (r"(?=\n)", r"(?:(?<=[.!?])|(?<=[.!?]['\")]))(?=\s)", r"(?=\s)", r"")]
 OPENER = re.compile(r"^[^\S\n]*([^\W\d_][^\n:]{0,40}):", re.MULTILINE)  # of a turn
 OPENED = re.compile(r"[^\n:]*:\s*")  # by which the last turn begins, and a prompt ends
 SPEAKERS = {"human", "user", "assistant", "ai", "bot", "chatbot", "model"}

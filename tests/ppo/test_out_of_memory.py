@@ -12,7 +12,8 @@ from minirlhf.ppo.advantages import compute_targets
 from minirlhf.rewards.model import RewardModel
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.memory import BatchSize
-from minirlhf.sampling.generate import episode_seeds, generate
+from minirlhf.sampling.draw import episode_seeds
+from minirlhf.sampling.generate import generate
 from tests.ppo.conftest import EOS, make_policy
 from tests.ppo.test_gradients import gradient, make_trainer, moved
 from tests.runtime.test_memory import rows_that_fit

@@ -33,10 +33,15 @@ def tokens(texts):
     return [[1] * (len(text.split()) + 1) for text in texts]
 
 
-def find(posts, judges, scorer=None, compare=None):
-    """What evaluate finds on these posts, by the library's own code; the params' judge scores or compares."""
+def find(posts, judges, scorer=None, compare=None, vote=None):
+    """What evaluate finds on these posts, by the library's own code; the params' judge scores or compares, people vote.
+
+    Args:
+        vote: (posts, systems' summaries) -> the votes of people.
+    """
     from minirlhf.evaluation.findings import PAIRS, Measured, put_together
     from minirlhf.evaluation.measures import measure
+    from minirlhf.evaluation.people import match
     from minirlhf.evaluation.tables import frontier_row
     from minirlhf.evaluation.temperatures import BestOfN, Choice
     from minirlhf.statistics.bootstrap import Bootstrap
@@ -69,6 +74,7 @@ def find(posts, judges, scorer=None, compare=None):
         log_ratios=np.linspace(1.0, 3.0, len(posts)),
         frontier=path,
         verdicts={pair: compare.compare(prompts, *texts) for pair, texts in pairs.items()},
+        people=match(vote(posts, summaries), prompts, summaries) if vote else None,
     )
     return put_together(measured, judges, bootstrap, seed=0)
 
@@ -186,6 +192,35 @@ def compared(tmp_path_factory, some_posts, make_settings):
     judges = {"judge": "judge-7b", "reward": "training reward"}
     folder, judge = tmp_path_factory.mktemp("compared"), PairwiseJudge(ask, max_posts=30)
     return write(folder, some_posts, judges, make_settings(), compare=judge)
+
+
+def votes_of_two(posts, summaries):
+    """Two people vote on a third of the pairs: anna by the words of the post, ben by lot half the time."""
+    from minirlhf.feedback.pairs import SYSTEMS, pair_of
+    from minirlhf.feedback.votes import Vote, Votes, digest
+
+    votes, rng = Votes(), random.Random(2)
+    for row, post in enumerate(posts):
+        for names in SYSTEMS:
+            one, other = ((name, summaries[name].texts[row].strip(), True) for name in names)
+            if one[1] == other[1] or row % 3:
+                continue
+            pair = pair_of(post["prompt"], one, other)
+            votes.pairs[pair.id] = pair
+            words = [len(set(text.split()) & set(post["prompt"].split())) for _, text, _ in (one, other)]
+            for voter in ("anna", "ben"):
+                choice = "left" if words[0] > words[1] else "right"
+                choice = rng.choice(["left", "right", "tie"]) if voter == "ben" and rng.random() < 0.5 else choice
+                key = digest(voter, pair.id)
+                votes.take(Vote(id=key, voter=voter, pair=pair.id, left=0, choice=choice, shown=pair.shown(0)))
+    return votes
+
+
+@pytest.fixture(scope="session")
+def voted(tmp_path_factory, some_posts, make_settings):
+    """Results on posts without a truth, judged by people."""
+    judges = {"judge": "people", "reward": "training reward"}
+    return write(tmp_path_factory.mktemp("voted"), some_posts, judges, make_settings(), vote=votes_of_two)
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import pytest
 
 from minirlhf.report import alarms, verdict
 from minirlhf.report.alarms import CHECKS, run_checks
-from minirlhf.report.tables import markdown
+from minirlhf.report.inputs import read_inputs
+from minirlhf.report.tables import markdown, people_tables
 from minirlhf.report.verdict import give_verdict
 
 
@@ -220,3 +221,20 @@ def test_the_algorithm_is_called_by_its_name(inputs):
     assert found.headline.startswith("RLOO ")
     written = markdown(by_rloo, run_checks(by_rloo), found.sentences)
     assert "RLOO minus SFT" in written and "PPO" not in written
+
+
+def test_people_as_the_judge_are_told_of_with_their_agreement(voted):
+    inputs = read_inputs(voted / "details", voted / "metrics" / "seeds.csv")
+    verdict = give_verdict(inputs)
+    first, *_, last = verdict.sentences
+    assert "judged by people" in first and "summaries of 12 held-out posts" in first
+    assert last.startswith("2 people gave ") and "agree with each other on" in last and "alpha" in last
+    assert "the training reward agrees with their votes on" in last
+    rates, judges = people_tables(inputs)
+    assert [row[0] for row in rates.rows] == ["PPO beats SFT", "PPO beats author", "SFT beats author"]
+    assert [row[0] for row in judges.rows] == ["people", "training reward", "the longer one"]
+    assert not [cell for row in judges.rows for cell in row if "None" in cell]
+
+
+def test_where_nobody_voted_nothing_is_said(inputs):
+    assert people_tables(inputs) == [] and "people" not in " ".join(give_verdict(inputs).sentences)

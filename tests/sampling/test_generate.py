@@ -12,7 +12,10 @@ from transformers import (
 )
 
 from minirlhf.runtime.errors import UserError
-from minirlhf.sampling.generate import episode_seeds, generate, pad_left, sample_tokens
+from minirlhf.sampling import generate as sampler
+from minirlhf.sampling.draw import episode_seeds, sample_tokens
+from minirlhf.sampling.generate import generate, pad_left
+from minirlhf.sampling.static import can_be_static, decode_static
 
 VOCABULARY, EOS = 64, 5
 SMALL = {"vocab_size": VOCABULARY, "initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": EOS}
@@ -159,3 +162,36 @@ def test_pad_left_example():
 def test_refusals(prompts, changes, message):
     with pytest.raises(UserError, match=message):
         sampled(make("gpt2"), prompts, **changes)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "neox"])
+@pytest.mark.parametrize("temperature", [0.7, 0])
+def test_a_step_of_fixed_shapes_samples_the_same(kind, temperature, prompts, monkeypatch):
+    model = make(kind)
+    values = torch.nn.Linear(32, 1)
+    options = dict(temperature=temperature, samples_per_prompt=2, value_head=lambda hidden: values(hidden)[:, 0])
+    expected = sampled(model, prompts, **options)
+    monkeypatch.setattr(sampler, "_decode", decode_static)
+    found = sampled(model, prompts, **options)
+    assert temperature == 0 or (expected.ended.any() and not expected.ended.all())
+    for name in ("response_ids", "response_length", "ended"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+    for name in ("logprobs", "values"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=1e-5)
+
+
+def test_a_step_of_fixed_shapes_ends_when_all_rows_have(prompts, monkeypatch):
+    model = make("gpt2")
+    steps, own = [], sampler.TrunkAndHead.logits
+    monkeypatch.setattr(sampler.TrunkAndHead, "logits", lambda *args: steps.append(1) or own(*args))
+    monkeypatch.setattr(sampler, "_decode", decode_static)
+    parts = sampler.TrunkAndHead(model)
+    row = int(sampled(parts, prompts, max_new_tokens=40).response_length.argmin())
+    steps.clear()
+    seeds = episode_seeds(3, row, 1)
+    length = int(sampled(parts, [prompts[row]], max_new_tokens=40, seeds=seeds).response_length)
+    assert len(steps) == -(-length // 8) * 8 < 40
+
+
+def test_layers_that_forget_take_no_step_of_fixed_shapes():
+    assert [can_be_static(sampler.TrunkAndHead(make(kind))) for kind in ("gpt2", "llama", "mistral")] == [1, 1, 0]

@@ -114,9 +114,9 @@ def test_each_kind_of_judge_has_settings_of_its_own(settings, judge):
          "timeout"),
         ({**MODEL, "url": "x"}, ".url: unknown setting; expected one of kind, name, revision, format"),
         ({"kind": "endpoint", "name": "m"}, ".url: missing; expected text"),
-        ({"name": "m"}, ".kind: missing; expected one of endpoint, function, pairwise_function, reward_model"),
-        ({"kind": "llm"}, ".kind: expected one of endpoint, function, pairwise_function, reward_model, got 'llm'"),
-        ({"kind": []}, ".kind: expected one of endpoint, function, pairwise_function, reward_model, got []"),
+        ({"name": "m"}, ".kind: missing; expected one of endpoint, function, pairwise_function, people, reward_model"),
+        ({"kind": 0}, ".kind: expected one of endpoint, function, pairwise_function, people, reward_model, got 0"),
+        ({"kind": []}, ".kind: expected one of endpoint, function, pairwise_function, people, reward_model, got []"),
         ("gpt", ": expected a group of settings or null, got 'gpt'"),
         ({**MODEL, "name": "gold"}, ".name: 'gold' is what results call another judge; a folder can be written ./gold"),
     ],
@@ -146,7 +146,7 @@ def test_the_aligner_is_the_section_of_the_algorithm(settings, algorithm):
 def test_candidates_need_the_embedded_world(settings):
     settings["collect"]["candidates"] = 4
     settings["data"] |= {"posts": "own", "comparisons": "own"}
-    assert message(settings).startswith("collect.candidates must be 0")
+    assert message(settings).startswith("collect.annotators must be people")
 
 
 def test_every_key_must_be_there_even_with_a_default(settings):

@@ -72,7 +72,7 @@ def test_a_post_that_the_model_has_no_positions_for_is_refused_before_training(p
 
 def test_reward_trained_on_collected_comparisons(prepared, tiny_models):
     change(prepared, "collect", candidates=2, posts=3)
-    collect.main(["--sft", str(tiny_models / "sft")])
+    collect.main(["--policy", str(tiny_models / "sft")])
     reward.main(["--sft", str(tiny_models / "sft")])
     collected = read_jsonl("data/collected/train.jsonl")
     assert {row["prompt"] for row in collected} == {

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from minirlhf.baselines.dpo import encode_comparison
 from minirlhf.data.clean import POSTS, Cleaner, Tally
-from minirlhf.feedback.candidates import collect_comparisons
+from minirlhf.feedback.candidates import sample_candidates
 from minirlhf.ppo import PPOConfig, PPOTrainer
 from minirlhf.rewards.model import RewardModel
 from minirlhf.sampling import summaries
@@ -86,7 +86,7 @@ def test_candidates_are_sampled_after_it(llama, monkeypatch):
     params = type("Params", (), {"seed": 1, "data": type("D", (), {"max_response_tokens": 2})})
     params.collect = type("C", (), {"candidates": 1, "temperature": 1.0})
     with pytest.raises(Stop, match=rf"\[\[{BOS}, 1\]\]"):
-        collect_comparisons(None, llama, [{"prompt": "w1"}], params)
+        sample_candidates(None, llama, [{"prompt": "w1"}], params)
 
 
 def test_it_counts_in_the_length_of_a_prompt(llama):

@@ -1,0 +1,1 @@
+"""The page on which people compare summaries, served or as one file."""
