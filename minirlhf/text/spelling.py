@@ -100,7 +100,10 @@ def strip_prompt(response: str, prompt: str, certain: bool = False) -> str:
     repeated = [part for whole in wholes for part in (whole, whole[: find_closing(whole)])]
     if find_closing(prompt) < len(prompt):  # without it a summary may be the whole of a short post
         repeated.append(layout["body"])
-    for target in map(skeleton, repeated):
+    for target in repeated:
+        if not letters.startswith(skeleton(target[:REPEATED])):  # nearly always, and quickly known
+            continue
+        target = skeleton(target)
         sure = len(target) >= REPEATED or (certain and target == skeleton(prompt) != "")
         if sure and letters.startswith(target):
             end = bisect.bisect_left(range(len(response)), len(target), key=lambda i: len(skeleton(response[:i])))
@@ -110,7 +113,8 @@ def strip_prompt(response: str, prompt: str, certain: bool = False) -> str:
 
 def repeats(response: str, prompt: str) -> bool:
     """Whether a response begins with the prompt, in any spelling."""
-    return skeleton(response).startswith(skeleton(prompt))
+    letters = skeleton(response)
+    return letters.startswith(skeleton(prompt[:REPEATED])) and letters.startswith(skeleton(prompt))
 
 
 def _layout(prompt: str) -> re.Match[str]:
