@@ -35,9 +35,9 @@ def main(argv: list[str] | None = None) -> None:
     posts = {split: read_jsonl(f"data/prepared/posts/{split}.jsonl") for split in ("train", "validation", "test")}
     tokenizer = load_tokenizer("models/sft")
     likelihood = Likelihood.load(Path("models/sft"), {"total": args.weight})
-    trainer = PPOTrainer(
-        params.ppo, "models/sft", tokenizer, likelihood, [post["prompt"] for post in posts["train"]], seed=params.seed
-    )
+    settings = params.ppo.model_copy(update={"eval_every": 0, "snapshot_every": 0})
+    prompts = [post["prompt"] for post in posts["train"]]
+    trainer = PPOTrainer(settings, "models/sft", tokenizer, likelihood, prompts, seed=params.seed)
     trainer.train()
     without_best_of_n = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"best_of_n": 1})})
     chosen_on = posts["validation"][: params.evaluate.selection_posts]
