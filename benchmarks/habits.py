@@ -67,7 +67,7 @@ def draw(rows: list[dict], path: str) -> None:
         ax.vlines(x, low, high, color=color, linewidth=2.2, alpha=0.5)
         ax.plot(x, [row[name]["value"] for row in rows], "o-", color=color, label=label)
     ax.set_xlabel("habits of the authors, share of their rates")
-    ax.set_ylabel("gold score at the best temperature, points of 6")
+    ax.set_ylabel("best gold score, points of 6")
     ax.set_ylim(top=6.1)
     ax.set_xticks(x)
     ax.legend(frameon=False)
