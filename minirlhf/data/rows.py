@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -80,8 +81,8 @@ def _read_json(path: Path) -> Iterator[RawRow]:
 def _parse_whole(path: Path) -> Any:
     with _open(path) as file:
         text = file.read()
-    if not is_unicode(text):
-        raise UserError(f"{path}: not UTF-8")
+    if stray := re.search("[\\ud800-\\udfff]", text):
+        raise UserError(f"{path}, line {text.count(chr(10), 0, stray.start()) + 1}: not UTF-8")
     return parse_json(text, str(path))
 
 

@@ -3,7 +3,7 @@ import json
 
 import pyarrow
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -41,6 +41,7 @@ def test_damaged_parquet_is_named(tmp_path):
             list(read_rows(path))
 
 
+@example([b"[\x80"])
 @given(
     st.lists(st.binary() | st.dictionaries(st.text(), st.integers() | st.text()).map(lambda d: json.dumps(d).encode()))
 )
