@@ -1,6 +1,7 @@
 """What people bring as their own data, through the stages source and prepare: what is kept, put right, or refused."""
 
 import codecs
+import gzip
 import json
 import unicodedata
 
@@ -242,6 +243,7 @@ FILES = {
         {key: {str(number): row[key] for number, row in enumerate(rows)} for key in rows[0]}).encode()),
     "CSV": ("train.csv", lambda rows: as_csv(rows).encode("utf-8-sig")),
     "CSV of Excel": ("train.csv", lambda rows: as_csv(rows, ";").encode()),
+    "gzip": ("train.csv.gz", lambda rows: gzip.compress(as_csv(rows).encode())),
     "TSV": ("train.tsv", lambda rows: as_csv(rows, "\t").encode()),
 }  # fmt: skip
 
