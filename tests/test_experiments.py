@@ -73,7 +73,7 @@ def test_results_travel_through_a_shared_folder(project, tmp_path):
     # Without a pull: a change in evaluate fetches what evaluate reads, and nothing else.
     part = fresh_clone(project, tmp_path / "part", remote)
     change(part, {"evaluate": {"bootstrap": 60}})
-    dvc(part, "pull", "details")
+    dvc(part, "pull", *re.findall("^details/.*", dvc(part, "list", ".", "--dvc-only", "-R"), re.MULTILINE))
     assert ran(dvc(part, "repro", "--pull", "--allow-missing")) == ["source", "evaluate", "report"]
     assert (part / "models" / "ppo").exists()
     assert not (part / "data" / "prepared" / "comparisons").exists() and not (part / "data" / "collected").exists()

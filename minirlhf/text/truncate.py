@@ -187,7 +187,9 @@ def _where_opening_ends(prompt: str, blocks: list[tuple[int, int]], longest: tup
         if index == len(blocks) - 1 or not opens:
             start = first
             break
-    start = max(start, LAYOUT.match(prompt).start("body"))
+    layout = LAYOUT.match(prompt)
+    assert layout is not None  # its parts are optional
+    start = max(start, layout.start("body"))
     label = LABEL.match(prompt, start)
     return label.end() if label and prompt[label.end() :].strip() else start
 

@@ -19,6 +19,9 @@ class Letters:
     def __len__(self):
         return 8
 
+    def batch_decode(self, rows, **options):
+        return [self.decode(ids) for ids in rows]
+
     def decode(self, ids, **options):
         return "".join(chr(96 + i) for i in ids if i)
 
