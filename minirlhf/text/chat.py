@@ -4,7 +4,7 @@ A prepared row of a chat holds `messages`, the truth, and `prompt`, what the bas
 its generation prompt, for people and for reward functions over text. In memory the two are one `ChatPrompt`, a text
 that remembers its messages. Whoever encodes one writes the messages out anew by the template of the tokenizer at hand,
 so that a reward model of another family reads its own format; it is the only text in which special tokens are special.
-What reads as one inside of a message is spelt out first (`<| im_end|>`), so that nobody's words end a turn.
+What reads as one inside of a message is spelt out first (`< |im_end|>`), so that nobody's words end a turn.
 
 A response ends with the template's own end of turn where that is one token (`end_with_turn`), else with EOS.
 """

@@ -15,7 +15,7 @@ LINE_BREAKS = re.compile("\r*\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 EDGES = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\0\xad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 # Markers of an end, or a beginning, that other tools leave in texts: `<|endoftext|>`, `</s>`, `[EOS]`.
 MARKER = r"<[|｜][^\s<>]{1,40}[|｜]>|</?s>|<(?:pad|eos|bos|eot|eod|sep|end_of_\w+)>|\[(?:PAD|EOS|BOS|EOT|SEP|CLS)\]"
-ENDS_A_PROMPT = r"<\|end_?of_?text\|>|</s>|<(?:pad|eos|eod)>|\[(?:PAD|EOS|EOD)\]"  # `<|assistant|>` opens the answer
+ENDS_A_PROMPT = r"<\|end_?of_?text\|>|</?s>|<(?:pad|eos|eod)>|\[(?:PAD|EOS|EOD)\]"  # `<|assistant|>` opens the answer
 TLDR = r"(?:tl\s?[;；:,./]?\s?dr\b|too long[;,]? did\s?n['’]?t read\b)"
 SUMMARY = r"(?:(?:the |a |post |short |brief )?summary\s?(?=[:：*]|\n))"
 MARKUP = r"[#>*_ \t]{0,8}"
@@ -51,7 +51,8 @@ def strip_markers(text: str, special: Iterable[str], marker: str = MARKER) -> st
     >>> strip_markers("My cat left.</s> <pad><pad>", [])
     'My cat left.'
     """
-    any_marker = "|".join([marker, *(re.escape(token) for token in special if token.strip())])
+    own = [re.escape(token) for token in special if len(token.strip()) > 1]  # a full stop may be one
+    any_marker = "|".join([f"(?i:{marker})", *own])
     ending, beginning = re.compile(f"(?:{any_marker})$"), re.compile(f"(?:{any_marker})(?:assistant\\b)?\\s*")
     while match := ending.search(text, max(0, len(text) - LONGEST_HEADING)):
         text = text[: match.start()].rstrip()

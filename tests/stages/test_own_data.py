@@ -74,6 +74,8 @@ def test_prompts_of_any_line_breaks_are_cut_as_those_with_line_feeds(project, li
 
 
 MARKERS = [
+    "</S>",
+    " [eos]",
     "<|endoftext|>",
     "</s>",
     " <eos>",
