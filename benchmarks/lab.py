@@ -41,9 +41,22 @@ VARIANTS: dict[str, tuple[str, dict]] = {
         "ppo",
         FAST | {"critic": "separate", "critic_learning_rate": 5e-4, "value_clip_range": 100.0},
     ),
+    "rate, separate, lambda 1": ("ppo", FAST | {"critic": "separate", "critic_learning_rate": 5e-4, "gae_lambda": 1.0}),
     "rloo": ("rloo", {}),
+    "rloo, rate 1.5e-4": ("rloo", {"learning_rate": 1.5e-4}),
+    "rloo, rate 6e-4": ("rloo", {"learning_rate": 6e-4}),
+    "rloo, beta 0.03": ("rloo", {"beta": 0.03}),
+    "rloo, 8 samples": ("rloo", {"num_generations": 8}),
     "grpo": ("grpo", {}),
+    "grpo, beta 0.1": ("grpo", {"beta": 0.1}),
+    "grpo, beta 0.2": ("grpo", {"beta": 0.2}),
+    "grpo, rate 6e-4": ("grpo", {"learning_rate": 6e-4}),
+    "grpo, beta 0.2, rate 6e-4": ("grpo", {"beta": 0.2, "learning_rate": 6e-4}),
     "dpo": ("dpo", {}),
+    "dpo, beta 0.05": ("dpo", {"beta": 0.05}),
+    "dpo, beta 0.3": ("dpo", {"beta": 0.3}),
+    "dpo, rate 1e-4": ("dpo", {"learning_rate": 1e-4}),
+    "dpo, 5,120 comparisons": ("dpo", {"episodes": 5120}),
 }
 COLUMNS = ("variant", "seed", "gold", "best", "temperature", "reward", "kl", "length", "explained_variance", "seconds")
 
