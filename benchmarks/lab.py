@@ -23,25 +23,22 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-# What each changes in the section of its algorithm.
-FAST = {"samples_per_prompt": 4, "learning_rate": 3e-4}
+# PPO as it was before this laboratory; each variant changes something of it, others something of params.yaml.
+BEFORE = {"samples_per_prompt": 1, "critic": "shared", "learning_rate": 1.5e-4, "critic_learning_rate": 3e-3}
+FOUR = BEFORE | {"samples_per_prompt": 4}
+RATE = FOUR | {"learning_rate": 3e-4}
+SEPARATE = RATE | {"critic": "separate", "critic_learning_rate": 5e-4}
 VARIANTS: dict[str, tuple[str, dict]] = {
-    "ppo": ("ppo", {}),
-    "ppo 1 sample": ("ppo", {"samples_per_prompt": 1}),
-    "ppo 2 samples": ("ppo", {"samples_per_prompt": 2}),
-    "ppo 4 samples": ("ppo", {"samples_per_prompt": 4}),
-    "ppo 8 samples": ("ppo", {"samples_per_prompt": 8}),
-    "rate": ("ppo", FAST),
-    "rate, lambda 1": ("ppo", FAST | {"gae_lambda": 1.0}),
-    "rate, head 1e-3": ("ppo", FAST | {"critic_learning_rate": 1e-3}),
-    "rate, head 3e-4": ("ppo", FAST | {"critic_learning_rate": 3e-4}),
-    "rate, no value clip": ("ppo", FAST | {"value_clip_range": 100.0}),
-    "rate, separate": ("ppo", FAST | {"critic": "separate", "critic_learning_rate": 5e-4}),
-    "rate, separate, no value clip": (
-        "ppo",
-        FAST | {"critic": "separate", "critic_learning_rate": 5e-4, "value_clip_range": 100.0},
-    ),
-    "rate, separate, lambda 1": ("ppo", FAST | {"critic": "separate", "critic_learning_rate": 5e-4, "gae_lambda": 1.0}),
+    "ppo 1 sample": ("ppo", BEFORE),
+    "ppo 4 samples": ("ppo", FOUR),
+    "rate": ("ppo", RATE),
+    "rate, lambda 1": ("ppo", RATE | {"gae_lambda": 1.0}),
+    "rate, head 1e-3": ("ppo", RATE | {"critic_learning_rate": 1e-3}),
+    "rate, head 3e-4": ("ppo", RATE | {"critic_learning_rate": 3e-4}),
+    "rate, no value clip": ("ppo", RATE | {"value_clip_range": 100.0}),
+    "rate, separate": ("ppo", SEPARATE),
+    "rate, separate, no value clip": ("ppo", SEPARATE | {"value_clip_range": 100.0}),
+    "rate, separate, lambda 1": ("ppo", SEPARATE | {"gae_lambda": 1.0}),
     "rloo": ("rloo", {}),
     "rloo, rate 1.5e-4": ("rloo", {"learning_rate": 1.5e-4}),
     "rloo, rate 6e-4": ("rloo", {"learning_rate": 6e-4}),
