@@ -11,17 +11,14 @@ evaluate.temperatures. Explained variance (of Monte-Carlo returns) is the mean o
 """
 
 import argparse
-import csv
 import json
 import statistics
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.runs import ROOT, Look, aligned, append, changed, rows_of, side_by_side
 
 # PPO as it was before this laboratory; each variant changes something of it, others something of params.yaml.
 BEFORE = {"samples_per_prompt": 1, "critic": "shared", "learning_rate": 1.5e-4, "critic_learning_rate": 3e-3}
@@ -39,6 +36,8 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "rate, separate": ("ppo", SEPARATE),
     "rate, separate, no value clip": ("ppo", SEPARATE | {"value_clip_range": 100.0}),
     "rate, separate, lambda 1": ("ppo", SEPARATE | {"gae_lambda": 1.0}),
+    "rate 6e-4, separate": ("ppo", SEPARATE | {"learning_rate": 6e-4}),
+    "rate 6e-4, separate, lambda 1": ("ppo", SEPARATE | {"learning_rate": 6e-4, "gae_lambda": 1.0}),
     "rloo": ("rloo", {}),
     "rloo, rate 1.5e-4": ("rloo", {"learning_rate": 1.5e-4}),
     "rloo, rate 6e-4": ("rloo", {"learning_rate": 6e-4}),
@@ -78,100 +77,25 @@ def measure(variants: list[str], seeds: list[int], jobs: int, table: Path) -> No
     """Append a row for each variant and seed that has none."""
     done = {(row["variant"], int(row["seed"])) for row in rows_of(table)}
     wanted = [(variant, seed) for seed in seeds for variant in variants if (variant, seed) not in done]
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        for future in as_completed([pool.submit(run, variant, seed) for variant, seed in wanted]):
-            append(table, future.result())
-
-
-def rows_of(table: Path) -> list[dict]:
-    if not table.exists():
-        return []
-    with open(table, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(table: Path, row: dict) -> None:
-    new = not table.exists()
-    with open(table, "a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow({name: f"{v:.5g}" if isinstance(v := row[name], float) else v for name in COLUMNS})
-    print(json.dumps(row), flush=True)
+    for row in side_by_side(jobs, run, wanted):
+        append(table, COLUMNS, [row])
+        print(json.dumps(row), flush=True)
 
 
 def run(variant: str, seed: int) -> dict:
     """Align by a variant, and look at its summaries of validation posts."""
-    import torch
-
-    from minirlhf.baselines.align import align
-    from minirlhf.hub.configs import load_tokenizer
-    from minirlhf.models.loading import load_policy
-    from minirlhf.ppo import PPOTrainer
     from minirlhf.rewards.model import RewardModel
-    from minirlhf.runtime.files import read_jsonl
-    from minirlhf.sampling.summaries import log_probabilities, sample
-    from minirlhf.settings.params import load_params
-    from minirlhf.text.prompts import encode_prompts
-    from minirlhf.world.judge import judge
 
-    torch.set_num_threads(1)
-    algorithm, changes = VARIANTS[variant]
-    params = load_params(ROOT / "params.yaml")
-    changes = ({"eval_every": 0, "snapshot_every": 0} if algorithm == "ppo" else {}) | changes
-    section = getattr(params, algorithm)
-    section = type(section)(**(section.model_dump() | changes))
-    params = params.model_copy(update={"seed": seed, "threads": 1, "algorithm": algorithm, algorithm: section})
-    sft, tokenizer = ROOT / "models/sft", load_tokenizer(ROOT / "models/sft")
-    posts = {split: read_jsonl(ROOT / f"data/prepared/posts/{split}.jsonl") for split in ("train", "validation")}
-    prompts = {split: [row["prompt"] for row in rows] for split, rows in posts.items()}
-    reward = RewardModel.load(ROOT / "models/reward")
-    started = time.process_time()
-    if algorithm == "ppo":
-        critic_init = str(ROOT / "models/reward") if params.ppo.critic == "separate" else None
-        trainer = PPOTrainer(
-            params.ppo, load_policy(sft), tokenizer, reward, prompts["train"], critic_init=critic_init, seed=seed,
-            device="cpu",
-        )  # fmt: skip
-        history = trainer.train()
-        policy = trainer.models.policy.model
-        late = history[len(history) // 2 :]
-        explained = statistics.fmean(row["explained_variance"] for row in late)
-    else:
-        collected = [ROOT / f"data/{name}/train.jsonl" for name in ("prepared/comparisons", "collected")]
-        comparisons = [row for file in collected for row in read_jsonl(file)]
-        policy, explained = align(sft, reward, prompts, comparisons, params, "cpu").policy, None
-    seconds = time.process_time() - started
-
-    def drawn(temperature: float):
-        options = {"temperature": temperature, "max_new_tokens": params.ppo.max_new_tokens, "seed": 0}
-        return sample(policy, tokenizer, prompts["validation"], **options)
-
-    def gold(summaries) -> float:
-        scores = [
-            judge(text.strip(), row["record"], bool(ended)).score
-            for text, row, ended in zip(summaries.texts, posts["validation"], summaries.ended, strict=True)
-        ]
-        return statistics.fmean(scores)
-
-    found = {temperature: gold(drawn(temperature)) for temperature in params.evaluate.temperatures}
-    best = max(found, key=found.__getitem__)
-    sampled = drawn(params.ppo.temperature)
-    ids = encode_prompts(tokenizer, prompts["validation"])
-    kl = sampled.logprobs - log_probabilities(load_policy(sft), ids, sampled.token_ids, params.ppo.temperature, 32)
-    scores = reward(prompts["validation"], sampled.texts, sampled.ended.tolist())
-    return {
-        "variant": variant,
-        "seed": seed,
-        "gold": gold(sampled),
-        "best": found[best],
-        "temperature": best,
-        "reward": statistics.fmean(scores),
-        "kl": float(kl.mean()),
-        "length": float(sampled.lengths.mean()),
-        "explained_variance": explained,
-        "seconds": seconds,
+    params, reward = changed(VARIANTS[variant][0], seed, VARIANTS[variant][1]), RewardModel.load(ROOT / "models/reward")
+    policy, explained, seconds = aligned(params, reward)
+    look = Look("validation")
+    found = {
+        temperature: statistics.fmean(look.golds(look.drawn(policy, temperature)))
+        for temperature in params.evaluate.temperatures
     }
+    best = max(found, key=found.__getitem__)
+    row = {"variant": variant, "seed": seed, "best": found[best], "temperature": best}
+    return row | look.at_training_temperature(policy, reward) | {"explained_variance": explained, "seconds": seconds}
 
 
 def show(table: Path) -> None:
