@@ -37,7 +37,7 @@ SETTINGS = {
     "device": "cpu",
     "precision": "fp32",
     "resume_minutes": 0,
-    "tensorboard": False,
+    "trackers": [],
     "data": {
         "posts": "embedded",
         "posts_revision": None,
