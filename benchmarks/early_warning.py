@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNS, SERIES = ROOT / "benchmarks" / "early_warning_runs.csv", ROOT / "benchmarks" / "early_warning_series.csv"
 REWARDS = ("seeing", "blind", "biased", "ensemble", "noisy")
 KL_COEFS = (0.0, 0.01, 0.03, 0.1, 0.3)
-LEARNING_RATES = (1.5e-4, 4e-4)
+LEARNING_RATES = (3e-4, 6e-4)  # the pipeline's, and twice that
 SEEDS = (1, 2, 3, 4)
 EPISODES, EVERY, HELD_OUT = 1920, 3, 64
 NOISE = 0.5  # standard deviation added to each score; the blind reward's own over SFT's samples is about as large
@@ -221,8 +221,10 @@ def follow(setting: Setting, seed: int, work: Path, params: Params, episodes: in
     posts["test"] = posts["test"][:HELD_OUT]
     prompts = {split: [row["prompt"] for row in rows] for split, rows in posts.items()}
     records = {row["prompt"]: row["record"] for rows in posts.values() for row in rows}
-    members = [RewardModel.load(work / "models" / name) for name in MEMBERS.get(setting.reward, (setting.reward,))]
-    reward = Watched(members, NOISE if setting.reward == "noisy" else 0.0, records, seed)
+    places = [work / "models" / name for name in MEMBERS.get(setting.reward, (setting.reward,))]
+    reward = Watched(
+        [RewardModel.load(place) for place in places], NOISE if setting.reward == "noisy" else 0.0, records, seed
+    )
     held_out, series = set(prompts["test"]), []
     golds: dict[int, list[float]] = {}
 
@@ -244,6 +246,7 @@ def follow(setting: Setting, seed: int, work: Path, params: Params, episodes: in
         reward=reward,
         prompts=prompts["train"],
         eval_prompts=prompts["test"],
+        critic_init=str(places[0]) if params.ppo.critic == "separate" else None,  # as stages/ppo.py has it
         seed=seed,
         callbacks=[tell],
     )

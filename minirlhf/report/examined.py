@@ -110,6 +110,11 @@ def sentences(document: dict) -> list[str]:
     told, place = document["labels"]["agreement"], document["labels"]["position"]
     if told is None:
         found.append("No pair was labelled twice, so that the most that the labels allow is not known.")
+    elif told["ceiling"] is None:
+        found.append(
+            f"{told['pairs']:,} pairs came again, each with another label: rows that are alike were taken out of these "
+            "data, so that the most that the labels allow is not known."
+        )
     else:
         low, high = (f"{told['ceiling'][end]:.1%}" for end in ("low", "high"))
         agreed = f"Two labels of one pair agree on {percent(told['agreement'])} ({told['pairs']:,} pairs)"
@@ -140,7 +145,7 @@ def write_examined(document: dict) -> str:
     accuracy = [{"name": name} | model["intervals"]["accuracy"] for name, model in models.items()]
     accuracy.append({"name": RULE} | document["rules"]["longer"])
     told = document["labels"]["agreement"]
-    plots = {"accuracies": accuracy, "ceiling": [told["ceiling"]] if told else []}
+    plots = {"accuracies": accuracy, "ceiling": [told["ceiling"]] if told and told["ceiling"] else []}
     drawn = {"accuracies": _figure(ACCURACIES, "accuracies", Inputs({}, plots, []))}
     keys: dict[str, list[str]] = {}
     for number, (name, model) in enumerate(models.items()):

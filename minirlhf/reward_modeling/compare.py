@@ -83,7 +83,7 @@ def rescaled(margins: np.ndarray, rows: Sequence[dict], bootstrap: Bootstrap) ->
 
 def _share_of_the_way(accuracy: float, told: dict | None) -> dict[str, float] | None:
     """How much of the way from a coin to the ceiling: to its higher bound, and to its lower one."""
-    if told is None or told["ceiling"]["low"] <= 0.5:
+    if told is None or told["ceiling"] is None or told["ceiling"]["low"] <= 0.5:
         return None
     low, high = (rounded((accuracy - 0.5) / (told["ceiling"][end] - 0.5)) for end in ("high", "low"))
     return {"low": low, "high": high}

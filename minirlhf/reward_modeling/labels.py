@@ -25,10 +25,11 @@ def agreement(rows: Sequence[dict], bootstrap: Bootstrap) -> dict | None:
     on q(1 - q), from which both follow.
 
     Two labels by one voter say nothing of another voter and are left out; where no voter is named, every label counts.
+    Where then no two labels ever agree, equal rows were taken out of the data, and there is no telling the ceiling.
 
     Returns:
         pairs: with two labels or more; agreement: of two of a pair's labels, with its interval over posts; ceiling:
-        low and high, the bounds above; None where no pair has two labels.
+        low and high, the bounds above, or None; None where no pair has two labels.
     """
     told = defaultdict(list)
     for row in rows:
@@ -44,6 +45,8 @@ def agreement(rows: Sequence[dict], bootstrap: Bootstrap) -> dict | None:
     found = share(np.array(shares), pairs, bootstrap)
     highest = (1 + math.sqrt(max(2 * found.value - 1, 0))) / 2
     bounds = {"low": rounded(max(found.value, 0.5)), "high": rounded(highest)}
+    if found.value == 0 and not any("voter" in row for row in rows):
+        bounds = None
     return {"pairs": len(pairs), "agreement": found.as_json(), "ceiling": bounds}
 
 

@@ -30,6 +30,12 @@ def test_agreement_of_labels_bounds_what_anybody_can_reach():
     assert agreement(rows[3:4] + rows[5:], BOOTSTRAP) is None
 
 
+def test_data_without_equal_rows_tell_no_ceiling():
+    """Of rows that come once only those come again whose labels differ: as in pairs asked about in both orders."""
+    found = agreement([label("p", 1), label("p", 0), label("q", 1)], BOOTSTRAP)
+    assert (found["pairs"], found["agreement"]["value"], found["ceiling"]) == (1, 0, None)
+
+
 def test_a_voter_who_votes_twice_says_nothing_of_others():
     twice = [label("p", 1, "ann"), label("p", 1, "ann")]
     assert agreement(twice, BOOTSTRAP) is None
