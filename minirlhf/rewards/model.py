@@ -97,7 +97,7 @@ class RewardModel:
     def load(cls, name: str | Path, revision: str | None = None, **options) -> "RewardModel":
         """The reward model of a folder or a hub name.
 
-        Its `reward.json` holds mean, scale and format. Where it also names a `model` (and `revision`), the
+        Its `reward.json` holds mean, scale and format (else None). Where it also names a `model` (and `revision`), the
         folder holds no weights: they are those of that pretrained model. Where it has weights for a `likelihood`, the
         language model is in a folder of that name. `options` go to the constructor and win.
         """
@@ -117,7 +117,7 @@ class RewardModel:
         settings = {key: settings[key] for key in ("format", "mean", "scale", "max_length") if key in settings}
         model, tokenizer = load_reward_model(name, revision), read_tokenizer(name, revision)
         check_vocabulary(model, tokenizer, name)
-        return cls(model, tokenizer, **(settings | options))
+        return cls(model, tokenizer, **({"format": None} | settings | options))
 
     def __call__(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[float]:
         """Normalised scores of B responses; `ended` says which of them ended by themselves."""
