@@ -203,10 +203,16 @@ def people_tables(inputs: Inputs) -> list[Table]:
         for name, row in found["judges"].items()
     ]
     header = ("", "agrees with people's votes", "prefers the longer summary", "prefers the first or left one")
-    return [
+    tables = [
         Table("People's votes", ("", "votes", "share of the votes"), rates),
         Table("Judges next to people", header, judges),
     ]
+    if found["attention"]:
+        checks = [
+            (shorten(name), str(row["pairs"]), percent(row["percent"])) for name, row in found["attention"].items()
+        ]
+        tables.append(Table("Pairs whose answer is known", ("voter", "pairs", "answered so"), checks))
+    return tables
 
 
 def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) -> str:
