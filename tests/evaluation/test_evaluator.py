@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from minirlhf.evaluation import run as stage
-from minirlhf.evaluation.run import evaluate, numbered_folders
+from minirlhf.evaluation.run import evaluate
 from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.files import numbered_folders
 
 
 def letters(prompts, responses):
