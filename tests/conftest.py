@@ -63,6 +63,7 @@ SETTINGS = {
         "posts": 10,
         "temperature": 1.0,
     },
+    "feedback": {"rounds": []},
     "reward": {
         "base": None,
         "pretrained": None,
