@@ -75,7 +75,7 @@ def _read(row: str | Sequence, index: int, tokenizer: "PreTrainedTokenizerBase")
 
 
 def episode_prompts(count: int, seed: int, start: int, episodes: int, samples: int = 1) -> list[int]:
-    """Which of `count` prompts the episodes `start .. start + episodes - 1` begin with, `samples` in a row with the same.
+    """Which of `count` prompts the episodes `start .. start + episodes - 1` begin with: `samples` in a row with one.
 
     All prompts in a random order, then all of them in another: a function of the seed and the episode's number alone,
     so a resumed run goes on where it was.

@@ -180,9 +180,8 @@ class PPOTrainer:
 
     def rollout(self) -> Trajectory:
         """The episodes of the next update."""
-        size, samples = self.config.batch_size, self.config.samples_per_prompt
-        start = self.updates_done * size
-        chosen = episode_prompts(len(self.prompts), self.seed, start, size, samples)
+        start, size = self.updates_done * self.config.batch_size, self.config.batch_size
+        chosen = episode_prompts(len(self.prompts), self.seed, start, size, self.config.samples_per_prompt)
         seeds = episode_seeds(self.seed, start, size)
         return self._collect([(self.prompts.texts[index], self.prompts.ids[index]) for index in chosen], seeds)
 
