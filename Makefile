@@ -36,8 +36,9 @@ repro: repository setup
 reproduce: setup
 	minirlhf reproduce
 
+# A process a core, each with whole files, whose fixtures are shared.
 test: setup lint
-	python -m pytest
+	python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 soak: setup
 	MINIRLHF_SOAK=1 python -m pytest

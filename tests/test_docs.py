@@ -41,6 +41,7 @@ RUN = {
     "minirlhf export": "tests/commands/test_export.py",
     "minirlhf push": "tests/hub/test_push.py",
     "minirlhf watch": "tests/commands/test_watch.py",
+    "minirlhf examine": "tests/commands/test_examine.py",
     "minirlhf label": "tests/labelling/test_session.py",
     "torchrun": "tests/runtime/test_launch.py",
     "pip install": "tests/test_wheel.py",

@@ -26,16 +26,14 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
+from minirlhf.data.normal import Normalizer
 from minirlhf.data.rows import RawRow
-from minirlhf.data.shapes import POSTS, to_shape
-from minirlhf.runtime.errors import UserError
-from minirlhf.runtime.files import is_unicode
+from minirlhf.data.shapes import POSTS
 from minirlhf.text import spelling
-from minirlhf.text.chat import ChatPrompt, Template, read_template, render
-from minirlhf.text.prompts import build_completion, encode_all, encode_prompts, parse_prompt
+from minirlhf.text.chat import ChatPrompt, render
+from minirlhf.text.prompts import encode_all, encode_prompts
 from minirlhf.text.truncate import truncate_prompt
 
 if TYPE_CHECKING:
@@ -78,8 +76,7 @@ class Cleaner:
     ):
         self.tokenizer, self.columns, self.body, self.name = tokenizer, columns, body, name
         self.max_prompt_tokens, self.max_response_tokens = max_prompt_tokens, max_response_tokens
-        named = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
-        self.ends = tuple(token for token in named if token is not None)
+        self.normalize = Normalizer(columns, tokenizer, name)
 
     def clean(
         self, rows: Iterable[RawRow], limit: int | None, excluded: set[bytes], prompts: set[bytes], tally: Tally
@@ -109,7 +106,7 @@ class Cleaner:
         """The row in its normal form, or None after counting why not; all that needs no tokens."""
         if isinstance(raw, dict) and not tally.columns:
             tally.columns = list(raw)
-        row = self._normalize(raw)
+        row = self.normalize(raw)
         if isinstance(row, dict):
             names, known_as = (set(map(digest, names)) for names in spelling.same_post(said(row)))
             texts = b"".join(digest(spelling.plain(row[column])) for column in self.columns[1:])
@@ -124,63 +121,6 @@ class Cleaner:
             tally.refused[row] += 1
             return None
         return row
-
-    def _normalize(self, raw: RawRow) -> RawRow:
-        """The row with its texts put right and in the form that a policy is to see; or the reason for refusal."""
-        row = to_shape(raw, self.columns)
-        if isinstance(row, str):
-            return row
-        changes: list[str] = []
-        prompt, *answers = (row[column] for column in self.columns)
-        chat = isinstance(prompt, list)
-        messages = [{**each, "content": _tidy(each["content"], changes)} for each in prompt] if chat else []
-        prompt = messages[-1]["content"] if chat else self._prompt(prompt, changes)
-        if spelling.is_blank(spelling.body_of(prompt)):
-            return "empty_prompt"
-        answers = self._answers(answers, prompt, changes)
-        if any(map(spelling.is_blank, answers)):
-            return "empty_completion"
-        if len(set(map(spelling.plain, answers))) < len(answers):
-            return "identical"
-        post = None if chat else parse_prompt(prompt)
-        if chat:
-            answers = [self.template.lead + answer for answer in answers]
-            try:
-                prompt = render(self.tokenizer, messages)
-            except UserError:
-                return "not_in_template"
-        else:
-            answers = [build_completion(answer) for answer in answers]
-        clean = dict(zip(self.columns, [prompt, *answers], strict=True)) | ({"messages": messages} if chat else {})
-        record = row.get("record")  # what else has that name is not for us to keep
-        if isinstance(record, dict) and all(map(is_unicode, (*record, *record.values()))):
-            clean["record"] = record
-        return clean | {"subreddit": post.subreddit if post else None, "changes": set(changes)}
-
-    @cached_property
-    def template(self) -> Template:
-        """The tokenizer's chat template; UserError where it has none."""
-        try:
-            return read_template(self.tokenizer)
-        except UserError as error:
-            raise UserError(f"{self.name}: its rows are chats, and {error}") from error
-
-    def _prompt(self, prompt: str, changes: list[str]) -> str:
-        prompt = _tidy(prompt, changes)
-        bare = spelling.strip_markers(prompt, self.ends, spelling.ENDS_A_PROMPT)
-        changes += ["end_marker"] * (bare != prompt)
-        return bare
-
-    def _answers(self, answers: list[str], prompt: str, changes: list[str]) -> list[str]:
-        """What answers a prompt, without all that is not part of it."""
-        answers = [_tidy(answer, changes) for answer in answers]
-        bare = [spelling.strip_markers(answer, self.tokenizer.all_special_tokens) for answer in answers]
-        certain = len(answers) > 1 and all(spelling.repeats(answer, prompt) for answer in bare)
-        alone = [spelling.strip_prompt(answer, prompt, certain).strip() for answer in bare]
-        plain = [spelling.strip_heading(answer, prompt) for answer in alone]
-        steps = (("end_marker", answers, bare), ("repeated_prompt", bare, alone), ("heading", alone, plain))
-        changes += [name for name, before, after in steps if before != after]
-        return plain
 
     def _fit(self, rows: list[dict], tally: Tally) -> Iterator[dict]:
         """The rows within the limits, prompts cut where they must be, with "lengths" and "truncated" added."""
@@ -221,12 +161,6 @@ def said(row: dict) -> str:
 def digest(text: str) -> bytes:
     """16 bytes that stand for a text."""
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
-def _tidy(text: str, changes: list[str]) -> str:
-    text, names = spelling.tidy(text)
-    changes += names
-    return text
 
 
 def _chunks(rows: Iterator[dict], size: int) -> Iterator[list[dict]]:

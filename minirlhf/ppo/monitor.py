@@ -19,7 +19,8 @@ def batch_statistics(trajectory: Trajectory, targets: Targets) -> dict[str, floa
     kl                    the KL that is penalised, in nats a response
     length, ended         tokens; share that ended by themselves
     entropy               nats a token: the mean of -log p(token), which has the entropy as its mean
-    explained_variance    1 - Var(return - value) / Var(return), of the values in the rollout
+    explained_variance    1 - Var(G - value) / Var(G), of the values in the rollout and what their states came to, the
+                          Monte-Carlo returns G; of A + V a lower gae_lambda would inflate it
     """
     mask = trajectory.response_mask
     return {
@@ -29,7 +30,7 @@ def batch_statistics(trajectory: Trajectory, targets: Targets) -> dict[str, floa
         "length": float(trajectory.response_length.float().mean()),
         "ended": float(trajectory.ended.float().mean()),
         "entropy": float(-trajectory.logprobs[mask].mean()),
-        "explained_variance": explained_variance(trajectory.values[mask], targets.returns[mask]),
+        "explained_variance": explained_variance(trajectory.values[mask], targets.monte_carlo[mask]),
     }
 
 
