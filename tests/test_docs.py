@@ -64,7 +64,7 @@ NEEDS = {
     "apt-get": "Debian",
 }
 KNOWN = RUN | NEEDS
-PENDING = ("quantities.md",)  # a page that is being written
+PENDING = ("quantities.md", "follow.md")  # pages that are being made
 FIRST = {known.split()[0] for known in KNOWN} | {"dvc", "minirlhf", "make", "python", "git", "pip"}
 
 
