@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from minirlhf.commands import examine, label, profiles
+from minirlhf.commands import bench, examine, label, profiles
 from minirlhf.runtime import stage
 from minirlhf.runtime.errors import UserError
 from minirlhf.settings.params import load_params
@@ -85,6 +85,8 @@ def command(argv: Sequence[str] | None = None) -> None:
     reproduce = commands.add_parser("reproduce", help="run everything from scratch in a clone, and compare")
     reproduce.add_argument("--record", action="store_true", help="note this machine as the one that makes these bytes")
     reproduce.set_defaults(run=_reproduce)
+
+    bench.add_arguments(commands.add_parser("bench", help="measure this machine: right, how fast, against TRL"))
 
     args = parser.parse_args(argv)
     args.run(args)
