@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from minirlhf.commands import cli, label
+from minirlhf.commands import cli, examine, label
 from minirlhf.settings.params import parse_params
 from tests.house import ROOT
 
@@ -127,7 +127,8 @@ def test_our_own_commands_parse(monkeypatch):
     ran = []
     for name in [name for name in vars(cli) if re.fullmatch(r"_[a-z]+", name) and callable(getattr(cli, name))]:
         monkeypatch.setattr(cli, name, ran.append)
-    monkeypatch.setattr(label, "run", ran.append)
+    for command in (examine, label):
+        monkeypatch.setattr(command, "run", ran.append)
     ours = [(page, command) for page, command in ALL if command.startswith("minirlhf ")]
     for _, command in ours:
         cli.command(shlex.split(command)[1:])
