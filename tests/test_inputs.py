@@ -38,6 +38,7 @@ from minirlhf.runtime.files import read_json, read_jsonl, write_csv, write_json,
 from minirlhf.text.prompts import encode
 from minirlhf.world import comparisons, posts
 from stages import evaluate, ppo, prepare, report, reward, sft, source
+from tests.hub.chat_server import ChatServer
 from tests.ppo.conftest import make_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +79,7 @@ def project(template, tmp_path, monkeypatch):
     shutil.copytree(template, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     return tmp_path / "project"
 
 
@@ -363,6 +365,15 @@ CASES = {
         "prepare", judge(kind="reward_model", revision=None, format=None), "./judge: no such folder"),
     "a judge's file that is not there": (
         "prepare", judge(kind="function", name="judge.py:score"), "evaluate.judge.name: no file judge.py"),
+    "a judge's file without that function": (
+        "prepare", do(write("judge.py", "def scores(): ..."), judge(kind="function", name="judge.py:score")),
+        "evaluate.judge.name: judge.py has no function score"),
+    "a judge's file that cannot be run": (
+        "sft", do(write("judge.py", "import nowhere"), judge(kind="pairwise_function", name="judge.py:score")),
+        "evaluate.judge.name: judge.py cannot be run: ModuleNotFoundError("),
+    "a judge behind an endpoint that nobody serves": (
+        "prepare", judge(kind="endpoint", name="m", url="http://127.0.0.1:1/v1", max_posts=8, timeout=60),
+        "evaluate.judge: http://127.0.0.1:1/v1/chat/completions: cannot be reached: "),
     "prompts longer than the model": (
         "prepare", param("data", "max_prompt_tokens", value=2000),
         "data.max_prompt_tokens (2000) and data.max_response_tokens (8) together exceed the 1024 positions of "
@@ -502,6 +513,19 @@ def test_one_line_names_the_file_or_the_setting(name, project):
     written = {path for path, content in files_of(project).items() if before.get(path) != content}
     assert written <= {"data/prepared", "data/collected", "models", "data"}, "half-written"
     assert not (project / "ran").exists(), "code from an input was run"
+
+
+@pytest.mark.parametrize("stage", ["prepare", "sft", "reward", "ppo"])
+def test_a_judge_that_takes_no_key_is_met_before_any_training(project, monkeypatch, stage):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-this-one")
+    with ChatServer(lambda request: (401, {}, b'{"error": {"message": "sk-not-this-one is unknown"}}')) as server:
+        judge(kind="endpoint", name="m", url=server.url, max_posts=8, timeout=60)(project)
+        with pytest.raises(UserError) as caught:
+            STAGES[stage].main([])
+    line = (
+        f"evaluate.judge: {server.url}/chat/completions: 401 Unauthorized (*** is unknown); set OPENAI_API_KEY to a key"
+    )
+    assert str(caught.value).startswith(line) and len(server.requests) == 1
 
 
 @pytest.mark.parametrize("name", ["a number for a text", "JSON lines cut off", "a key twice"])

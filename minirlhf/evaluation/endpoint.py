@@ -12,8 +12,8 @@ import os
 import re
 from pathlib import Path
 
-from minirlhf.evaluation.chat import Answer, Chat, completions
 from minirlhf.evaluation.pairwise import NotJudged
+from minirlhf.hub.chat import Answer, Chat, completions
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_json, replace_file
 from minirlhf.runtime.progress import Progress

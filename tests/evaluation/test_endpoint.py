@@ -5,12 +5,12 @@ import time
 import pytest
 
 from minirlhf.evaluation import endpoint
-from minirlhf.evaluation.chat import KEY_VARIABLE, Answer
 from minirlhf.evaluation.endpoint import Endpoint, read_verdict
 from minirlhf.evaluation.pairwise import NotJudged, PairwiseJudge, position_bias
+from minirlhf.hub.chat import KEY_VARIABLE, Answer
 from minirlhf.runtime.errors import UserError
 from minirlhf.statistics.bootstrap import Bootstrap
-from tests.evaluation.chat_server import ChatServer, completion, longer, shown
+from tests.hub.chat_server import ChatServer, completion, longer, shown
 
 PROMPTS = [f"SUBREDDIT: r/a\n\nTITLE: t\n\nPOST: post {number}\n\nTL;DR:" for number in range(12)]
 ONES, OTHERS = [f" {'x' * (n + 1)}" for n in range(12)], [f" {'y' * (12 - n)}" for n in range(12)]
