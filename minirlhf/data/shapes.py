@@ -40,6 +40,8 @@ def to_shape(row: RawRow, columns: tuple[str, ...]) -> RawRow:
     found = _of_openai(row) if "info" in row and "choice" in row else _named(row, columns)
     if isinstance(found, str):
         return found
+    if columns == COMPARISONS and not _better(row):
+        return "no_preference"
     values = [found.get(column) for column in columns]
     chat = any(map(_is_chat, values))
     if chat:
@@ -71,10 +73,17 @@ def _named(row: dict, columns: tuple[str, ...]) -> dict[str, Any]:
         parts = [row.get(name) for name in ("subreddit", "title", "post")]
         if found["prompt"] is None and all(isinstance(part, str) for part in parts):
             found["prompt"] = build_prompt(Post(parts[0].removeprefix("r/"), *parts[1:]))
-    elif found["chosen"] is None and row.get("choice") in (0, 1):  # Huang et al. 2024
+    elif found["chosen"] is None and row.get("choice") in (0, 1, "0", "1"):  # Huang et al. 2024; CSV has texts
         pair = (row.get("response0"), row.get("response1"))
         found["chosen"], found["rejected"] = pair[int(row["choice"])], pair[1 - int(row["choice"])]
     return found
+
+
+def _better(row: dict) -> bool:
+    """Whether the chosen answer has the higher score, where a row has scores (as UltraFeedback's)."""
+    chosen, rejected = (row.get(name) for name in ("score_chosen", "score_rejected"))
+    numbers = isinstance(chosen, int | float) and isinstance(rejected, int | float)
+    return not numbers or chosen > rejected
 
 
 def _of_openai(row: dict) -> RawRow:
