@@ -8,6 +8,7 @@ import asyncio
 import http
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -23,6 +24,7 @@ LONGEST_WAIT = 120  # seconds
 MALFORMED = 3  # answers in a row that are no chat completion
 SPENT = "insufficient_quota"  # a 429 that does not pass
 UNSUPPORTED = ("unsupported_value", "unsupported_parameter")
+UNSUPPORTED_SAID = re.compile(r"support|deprecated|not allowed", re.IGNORECASE)  # by who has no such code
 HINTS = {401: f"set {KEY_VARIABLE} to a key that is accepted there", 403: f"is {KEY_VARIABLE} allowed to use it?",
          404: "check url (the base, often ending in /v1) and name (the model's, there)"}  # fmt: skip
 
@@ -133,7 +135,8 @@ class Chat:
         message = self._shown(str(said.get("message") or ""))
         if status == 400 and said.get("code") == "content_filter":  # Azure refuses a prompt so
             return Answer(None, message or "content filter", "content_filter")
-        refused = said.get("code") in UNSUPPORTED and "temperature" in f"{said.get('param')} {message}"
+        unsupported = said.get("code") in UNSUPPORTED or UNSUPPORTED_SAID.search(message)
+        refused = unsupported and "temperature" in f"{said.get('param')} {message}"
         if status == 400 and refused and "temperature" in request:
             if self._temperature:
                 print(f"evaluate.judge: {request['model']} refuses temperature; asked without it", file=sys.stderr)

@@ -163,6 +163,11 @@ def test_the_key_is_in_no_file_and_no_message(monkeypatch, tmp_path, capsys):
         ("A\n\nIt names who left.", 1.0),
         ("B leaves out the question.\n\nMy verdict: A", 1.0),
         ("<think>\nA\n</think>\n\nB", 0.0),
+        ("<thinking>A?</thinking>\nB", 0.0),
+        ("[THINK]A[/THINK]Option B.", 0.0),
+        ("◁think▷A◁/think▷B", 0.0),
+        ("<|channel|>analysis<|message|>A<|end|><|start|>assistant<|channel|>final<|message|>B", 0.0),
+        ("\\boxed{B}", 0.0),
         ("A is longer, but\nB\n</think>\nA", 1.0),  # by a server that leaves out the opening tag
     ],
 )
@@ -178,6 +183,8 @@ def test_a_verdict_is_read(said, share):
         ("A or B", "unparsable"),
         ("The answer is a better summary", "unparsable"),
         ("A is not better", "unparsable"),
+        ("<thinking>A", "empty"),
+        ("<|channel|>analysis<|message|>A", "empty"),
         ("<think>\nA", "empty"),
         ("A\n</think>", "empty"),
         ("  ", "empty"),

@@ -104,6 +104,8 @@ def test_it_gives_up_after_a_number_of_attempts():
     [
         {"code": "unsupported_value", "param": "temperature", "message": "Only the default (1) is supported."},
         {"code": "unsupported_parameter", "message": "Unsupported parameter: 'temperature'."},
+        {"code": "400", "message": "UnsupportedParamsError: these models don't support temperature=0"},
+        {"type": "invalid_request_error", "message": "`temperature` is deprecated for this model."},
     ],
 )
 def test_a_model_that_refuses_the_temperature_is_asked_without_it(capsys, said):
