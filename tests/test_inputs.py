@@ -242,6 +242,8 @@ POSTS, COMPARISONS = "data/prepared/posts", "data/prepared/comparisons"
 CHAT = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
 REWARD_BY_NAME = param("reward", "pretrained", value="models/reward")
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
 # name: (stage, damage, the line or how it begins)
 CASES = {
     # The weights of a model
@@ -267,6 +269,15 @@ CASES = {
     "weights in pytorch_model.bin only": (
         "sft", rename(f"models/base/{WEIGHTS}", "models/base/pytorch_model.bin"),
         "models/base: no weights in safetensors format there"),
+    "a reward model in GGUF format only": (
+        "prepare", do(REWARD_BY_NAME, rename(f"models/reward/{WEIGHTS}", "models/reward/model-q4.gguf")),
+        "models/reward: no weights in safetensors format there"),
+    "weights that git-lfs has not fetched": (
+        "prepare", write(f"models/base/{WEIGHTS}", POINTER),
+        f"models/base/{WEIGHTS}: not the file itself, but git-lfs's pointer to it: git lfs pull"),
+    "a config of quantized weights": (
+        "prepare", change("models/base/config.json", "quantization_config", value={"quant_method": "gptq", "bits": 4}),
+        "models/base: its weights are quantized (gptq): name the model as it was before"),
     "a damaged snapshot": (
         "evaluate", do(lambda folder: shutil.copytree(folder / "models/sft", folder / "models/ppo/snapshots/e-1"),
                        cut(f"models/ppo/snapshots/e-1/{WEIGHTS}")),
@@ -427,6 +438,9 @@ CASES = {
     "JSON lines in half of UTF-16": (
         "prepare", own(write("own/posts/train.jsonl", '{"prompt": "a"}'.encode("utf-16")[:-1])),
         "own/posts/train.jsonl: not UTF-16, as which it begins: save it as UTF-8"),
+    "data that git-lfs has not fetched": (
+        "prepare", own(write("own/posts/train.jsonl", POINTER)),
+        "own/posts/train.jsonl: not the file itself, but git-lfs's pointer to it: git lfs pull"),
     "a JSON list cut off": (
         "prepare", own(remove("own/posts/train.jsonl"), write("own/posts/train.json", '[{"prompt": "a"},')),
         "own/posts/train.json: not JSON: "),
@@ -435,8 +449,8 @@ CASES = {
         "own/posts/train.csv, line 2: not CSV: unexpected end of data"),
     "two files for one split": (
         "prepare", own(remove("own/posts/train.jsonl"), write("own/posts/train_prefs.jsonl", "{}"),
-                       write("own/posts/train_sft.jsonl", "{}")),
-        "own/posts: several files for train (train_prefs.jsonl, train_sft.jsonl): leave the one that is meant"),
+                       write("own/posts/train_gen.jsonl", "{}")),
+        "own/posts: several files for train (train_gen.jsonl, train_prefs.jsonl): leave the one that is meant"),
     "one of two shards": (
         "prepare", own(remove("own/posts/train.jsonl"), write("own/posts/train-00000-of-00002.jsonl", "{}")),
         "own/posts: train: only 1 of 2 files, of which train-00000-of-00002.jsonl is one"),

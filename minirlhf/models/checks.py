@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minirlhf.hub import chat
-from minirlhf.hub.configs import load_config, load_tokenizer, read_tokenizer
+from minirlhf.hub.configs import check_weights, load_config, load_tokenizer, read_tokenizer
 from minirlhf.hub.functions import load_function
-from minirlhf.hub.locate import model_place
+from minirlhf.hub.locate import locate, model_place
 from minirlhf.runtime.errors import UserError, first_line
 from minirlhf.runtime.files import read_object
 from minirlhf.runtime.launch import rank
@@ -139,6 +139,8 @@ class _Scorer:
 
     def check(self, params: "Params", pretrained: bool) -> None:
         """Raise UserError where it cannot score; one that is trained gets its head then."""
+        if (folder := locate(self.name)) is not None:  # a hub's weights are not fetched before they are needed
+            check_weights(folder, folder)
         checkpointing = params.reward.gradient_checkpointing and not pretrained
         model = _check_classifier(self.config, self.setting, self.name, checkpointing)
         made = (self.config.architectures or [""])[0]
