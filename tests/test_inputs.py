@@ -272,6 +272,11 @@ CASES = {
     "a reward model in GGUF format only": (
         "prepare", do(REWARD_BY_NAME, rename(f"models/reward/{WEIGHTS}", "models/reward/model-q4.gguf")),
         "models/reward: no weights in safetensors format there"),
+    "a reward model of which a file is missing": (
+        "prepare",
+        do(REWARD_BY_NAME, rename(f"models/reward/{WEIGHTS}", "models/reward/model-00001-of-00002.safetensors"),
+           write(f"models/reward/{WEIGHTS}.index.json", '{"weight_map": {"score.weight": "2.safetensors"}}')),
+        "models/reward: no file 2.safetensors, which model.safetensors.index.json names"),
     "weights that git-lfs has not fetched": (
         "prepare", write(f"models/base/{WEIGHTS}", POINTER),
         f"models/base/{WEIGHTS}: not the file itself, but git-lfs's pointer to it: git lfs pull"),

@@ -57,7 +57,7 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)  # of those kept, by what was put right
     tokens: dict[str, list[int]] = field(default_factory=dict)  # column -> lengths of the kept rows, without EOS
-    columns: list[str] = field(default_factory=list)  # of the first row, for the error where one is missing
+    columns: dict[str, str] = field(default_factory=dict)  # of the first row, and their types, for the error
 
 
 class Cleaner:
@@ -113,7 +113,7 @@ class Cleaner:
     def _check(self, raw: RawRow, excluded: set[bytes], seen: set[bytes], tally: Tally) -> dict | None:
         """The row in its normal form, or None after counting why not; all that needs no tokens."""
         if isinstance(raw, dict) and not tally.columns:
-            tally.columns = list(raw)
+            tally.columns = {name: type(value).__name__ for name, value in raw.items()}
         row = self._normalize(raw)
         if isinstance(row, dict):
             row["names"] = set()  # of its post: of the whole, and of what is left of it

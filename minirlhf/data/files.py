@@ -66,6 +66,10 @@ def find_split_files(folder: Path, name: str, what: str | None = None) -> SplitF
         UserError: a split is missing, cannot be told from another, or lacks a file; there are several data sets.
     """
     seen = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(folder)))
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.is_file() and not _is_hidden(path.relative_to(folder)):
+            where = "a folder, which is not followed" if path.is_dir() else "nothing"
+            raise UserError(f"{path}: a link to {where}: put the files themselves there")
     data = [path for path in seen if format_of(path)]
     families: dict[str, dict[Family, list[Path]]] = {split: {} for split in SPLITS}
     homes = set()

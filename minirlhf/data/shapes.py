@@ -21,7 +21,8 @@ COMPARISONS = ("prompt", "chosen", "rejected")
 PROMPT = ("prompt", "query")
 COMPLETION = ("completion", "label", "summary", "response", "reference_response")
 CHATS = ("messages", "conversations", "conversation")
-ROLES = {"human": "user", "gpt": "assistant"}  # of ShareGPT, which has `from` and `value`
+# Of ShareGPT, which has `from` and `value`, and others.
+ROLES = {"human": "user", "prompter": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
 LAST_TURN = re.compile(r".*\n(?:Assistant|AI|Bot|Model)\s*:", re.IGNORECASE | re.DOTALL)
 
 
@@ -37,6 +38,7 @@ def to_shape(row: RawRow, columns: tuple[str, ...]) -> RawRow:
     if isinstance(row, str):
         return row
     row = {name: _parsed(value) for name, value in row.items()}
+    row = {str(name).lower(): value for name, value in row.items()} | row  # `Prompt` is prompt, where there is no other
     found = _of_openai(row) if "info" in row and "choice" in row else _named(row, columns)
     if isinstance(found, str):
         return found
@@ -50,6 +52,8 @@ def to_shape(row: RawRow, columns: tuple[str, ...]) -> RawRow:
         values = _shared_beginning(*values[1:])
     if isinstance(values, str):
         return values
+    if chat and values[0] and (first := row.get("system")) and isinstance(first, str):
+        values[0] = [{"role": "system", "content": first}] * (values[0][0]["role"] != "system") + values[0]
     if None in values:
         return "missing_field"
     texts = [*([message["content"] for message in values[0]] if chat else values[:1]), *values[1:]]
@@ -66,7 +70,11 @@ def _named(row: dict, columns: tuple[str, ...]) -> dict[str, Any]:
     found = {column: row.get(column) for column in columns}
     found["prompt"] = next((row[name] for name in PROMPT if row.get(name) is not None), None)
     if columns == POSTS:
-        found["completion"] = next((row[name] for name in COMPLETION if row.get(name) is not None), None)
+        given = [row[name] for name in COMPLETION if row.get(name) is not None]
+        # A `label` may be a number, with a `summary` beside it.
+        found["completion"] = next(
+            (each for each in given if not isinstance(each, int | float)), next(iter(given), None)
+        )
         chat = next((row[name] for name in CHATS if isinstance(row.get(name), list)), None)
         if found["completion"] is None and chat is not None:
             return {"prompt": None, "completion": chat}
@@ -174,5 +182,5 @@ def _messages(value: Any) -> Messages | None:
             content = "\n".join(parts) if len(parts) == len(content) and all(map(is_unicode, parts)) else None
         if not isinstance(role, str) or not isinstance(content, str):
             return None
-        found.append({"role": ROLES.get(role, role), "content": content})
+        found.append({"role": ROLES.get(role.lower(), role.lower()), "content": content})
     return found or None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Place = str | Path
 ADAPTER = "adapter_config.json"  # of peft; transformers puts its adapter over whatever weights it finds, without a word
 WEIGHTS = "*.safetensors"
+INDEX = "model.safetensors.index.json"  # of weights in several files
 LIKELIHOOD = "likelihood"  # in a reward model's folder, the language model whose likelihood its score weighs as well
 TOKENIZER = ("*.json", "*.txt", "*.model", "*.jinja")  # files of a tokenizer, and a model's config
 
@@ -122,6 +123,12 @@ def check_weights(folder: Path, name: Place) -> None:
     if not any(folder.glob(WEIGHTS)):
         hint = "" if folder == Path(name) else "; a conversion may wait as a pull request: try revision refs/pr/1"
         raise UserError(f"{name}: no weights in safetensors format there ({WEIGHTS}), and no other is read{hint}")
+    index = folder / INDEX
+    if index.exists() and not (folder / "model.safetensors").exists():
+        shards = read_object(index, ("weight_map",))["weight_map"].values()
+        missing = [shard for shard in sorted(set(shards)) if not (folder / shard).is_file()]
+        if missing:
+            raise UserError(f"{name}: no file {missing[0]}, which {INDEX} names")
 
 
 def read_tokenizer(name: Place, revision: str | None = None) -> "PreTrainedTokenizerBase":

@@ -90,6 +90,22 @@ def test_of_splits_that_are_named_for_a_use_that_one_is_taken(tmp_path, what, us
         find_split_files(tmp_path, "mine", what)
 
 
+def test_links_that_lead_to_no_file_are_named(tmp_path):
+    touch(tmp_path, "far/0.jsonl", "own/validation.jsonl")
+    (tmp_path / "own/train").symlink_to(tmp_path / "far")
+    with pytest.raises(
+        UserError, match="own/train: a link to a folder, which is not followed: put the files themselves"
+    ):
+        found(tmp_path / "own")
+    (tmp_path / "own/train").unlink()
+    (tmp_path / "own/train.jsonl").symlink_to("nowhere")
+    with pytest.raises(UserError, match="own/train.jsonl: a link to nothing: put the files themselves there"):
+        found(tmp_path / "own")
+    (tmp_path / "own/train.jsonl").unlink()
+    (tmp_path / "own/train.jsonl").symlink_to(tmp_path / "far/0.jsonl")
+    assert found(tmp_path / "own")["train"] == ["train.jsonl"]
+
+
 def test_splits_in_one_file(tmp_path):
     (tmp_path / "posts.json").write_text('{"train": [{"a": 1}], "Valid": [{"a": 2}]}')
     parts = find_split_files(tmp_path, "mine").parts

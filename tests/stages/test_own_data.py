@@ -10,6 +10,7 @@ import pytest
 from pyarrow import parquet
 from transformers import GPT2Config
 
+from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.text.prompts import encode
 from stages import prepare, source
@@ -288,6 +289,23 @@ def test_choices_of_csv_are_texts(project):
     (project / "own/comparisons/train.csv").write_text(content)
     kept, counts = run("comparisons")
     assert [each["chosen"] for each in kept] == [" a cat", " a dog"] and counts["refused"] == {"missing_field": 2}
+
+
+def test_columns_in_capitals_and_a_label_that_is_a_number(project):
+    rows = [
+        {"Prompt": f"1 {BODY}", "Completion": "cat left"},
+        {"prompt": f"2 {BODY}", "label": 1, "summary": "cat left"},
+    ]
+    write_jsonl("own/posts/train.jsonl", rows)
+    kept, counts = run()
+    assert [each["completion"] for each in kept] == [" cat left"] * 2 and counts["refused"] == {}
+
+
+def test_columns_that_are_no_text_are_named_with_their_types(project):
+    write_jsonl("own/posts/train.jsonl", [{"prompt": BODY, "completion": ["cat left"]}] * 2)
+    line = r"refused 2 mistyped_field: its columns are prompt \(str\), completion \(list\)$"
+    with pytest.raises(UserError, match=line):
+        run()
 
 
 def test_what_only_looks_like_text_is_empty(project):
