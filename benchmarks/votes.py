@@ -1,218 +1,243 @@
 """Which pairs teach a reward model most, and whether its report finds an annotators' bias again: the embedded world.
 
     dvc repro collect
-    python benchmarks/votes.py rules --seeds 1 2 3 4 5     # random, closest, disagreement
-    python benchmarks/votes.py bias --seeds 1 2 3          # annotators who like length
-    python benchmarks/votes.py table
+    python benchmarks/votes.py rules bias draw             # draw: the tables, and docs/votes.png
+    python benchmarks/votes.py rules bias --trunk trained --seeds 1 2 3 4 5
 
-Reads params.yaml and what the pipeline made up to the candidates. Each result is a line of benchmarks/votes.jsonl,
-written when it is known; what is there already is not done again. A simulated annotator gives each vote
-(world/annotators.py).
+Reads params.yaml and what the pipeline made up to the candidates. A result is a row of benchmarks/votes_rules.csv or
+votes_bias.csv, written when it is known; what is there already is not done again: to do it anew, delete the file. A
+simulated annotator (world/annotators.py) gives each vote, the same one whichever rule asks. One thread.
 
-rules: from 100 random votes on, each rule chooses the next ones, up to 200 and 400; a reward model is trained anew on
-all so far. Measured on the held-out candidates: share of pairs ordered as gold does, and the gold score of the
-candidate of a post that it likes best ("best of 4"). `disagreement` asks three models, of three seeds; a quarter of the
-new votes is random whatever the rule, as on the page.
+The trunk of the reward models is the SFT model, `frozen`, with a logistic regression on its last hidden state, which
+takes a moment, or `trained` as the pipeline does, which takes minutes for a row. An ensemble is three of them, trained
+on votes drawn with replacement (Abe and Mamitsuka 1998), or from other seeds.
 
-bias: annotators prefer by gold / T + slope x words; a model learns from 1,000 of their votes, and the report's shares
-of the longer summary, by annotators and by the model, are set against the slope.
+rules: a seed draws 300 posts and 100 random votes on their pairs. From then on a rule chooses by the reward models of
+the votes so far, as `minirlhf label --rule` does, and they are trained anew at each number of votes; a quarter of the
+new votes is random whatever the rule. Measured on held-out posts: the share of candidate pairs ordered as gold does,
+and gold reached: the mean gold score of the best of 16 of SFT's summaries by the reward model, at temperature 0.7,
+where SFT is best.
+
+bias: annotators prefer by gold / T + slope x words; a model learns from 800 of their votes, and the report's shares of
+the longer summary, by annotators and by the model, are set against the slope.
 """
 
 import argparse
-import json
+import csv
 import math
 import random
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from minirlhf.feedback.pairs import by_closeness, by_disagreement, candidate_pairs
+import numpy as np
+
+from benchmarks.votes_rewards import CANDIDATES, Comparison, N, Score, Summary, frozen, samples, sides, trained
+from minirlhf.feedback.pairs import by_closeness, by_disagreement, candidate_pairs, spread
 from minirlhf.feedback.votes import Pair
-from minirlhf.runtime.files import read_jsonl
-from minirlhf.runtime.stage import set_up
-from minirlhf.settings.params import Params, load_params
+from minirlhf.runtime.files import read_csv
+from minirlhf.settings.params import load_params
 from minirlhf.statistics.intervals import mean_interval
 from minirlhf.world.annotators import TEMPERATURE
 from minirlhf.world.judge import judge
 
-RESULTS = Path(__file__).with_suffix(".jsonl")
-BUDGETS = (100, 200, 400)
-RULES = ("random", "closest", "disagreement")
+FILES = {what: Path(__file__).with_name(f"votes_{what}.csv") for what in ("rules", "bias")}
+BUDGETS = (100, 200, 400, 800)
+COLORS = {"random": "#4878a8", "closest": "#c8641e", "disagreement": "#3c8c50"}
 SLOPES = (0.0, 0.1, 0.2)  # log odds a word
-STEPS, EPOCHS = 30, 3  # of training: at least so many steps, and so many passes
-Comparison = dict
+WHO = {"gold": "#777777", "annotators": "#4878a8", "model": "#c8641e"}
+GOLD: dict[Summary, float] = {}  # of what was judged already
+POSTS, ORDERED = 300, 100  # posts to ask about, and held-out ones whose pairs are to be ordered
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("rules", "bias", "table"))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
+    parser.add_argument("what", choices=("rules", "bias", "draw"), nargs="+")
+    parser.add_argument("--trunk", choices=("frozen", "trained"), default="frozen")
+    parser.add_argument("--seeds", nargs="+", type=int, default=range(1, 21))
     args = parser.parse_args()
-    if args.what == "table":
-        print(table())
-        return
     params = load_params()
-    set_up(params.seed, params.threads, params.arithmetic)
-    pairs = candidate_pairs(Path("data/collected/candidates.jsonl"))
-    work = rules if args.what == "rules" else bias
-    for seed in args.seeds:
-        work(params, pairs, seed)
+    fit = frozen if args.trunk == "frozen" else lambda rows, seed: trained(params, rows, seed)
+    pairs = candidate_pairs(CANDIDATES) if {"rules", "bias"} & set(args.what) else []
+    for seed in args.seeds if pairs else ():
+        asked, held_out = split(pairs, seed)
+        for what, work in {"rules": rules, "bias": bias}.items():
+            if what in args.what:
+                work(fit, {"trunk": args.trunk, "seed": seed}, asked, held_out)
+    if "draw" in args.what:
+        print(tables())
+        draw(Path("docs/votes.png"))
 
 
-def done() -> list[dict]:
-    return read_jsonl(RESULTS) if RESULTS.exists() else []
+def done(what: str, **of) -> list[dict]:
+    """The rows of a table in which these columns hold these values."""
+    rows = read_csv(FILES[what]) if FILES[what].exists() else []
+    return [row for row in rows if of.items() <= row.items()]
 
 
-def keep(row: dict) -> None:
-    with open(RESULTS, "a") as file:
-        file.write(json.dumps(row) + "\n")
+def keep(what: str, row: dict) -> None:
+    """Add a row to a table."""
+    row = {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
+    is_new = not FILES[what].exists()
+    with open(FILES[what], "a", newline="") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
     print(row, flush=True)
 
 
-def gold(pair: Pair, side: int) -> float:
-    summary = pair.summaries[side]
-    return judge(summary.text, pair.record, summary.ended).score
+def golds(pair: Pair) -> list[float]:
+    """The gold scores of both summaries."""
+    for side, summary in zip(sides(pair), pair.summaries, strict=True):
+        if side not in GOLD:
+            GOLD[side] = judge(summary.text, pair.record, summary.ended).score
+    return [GOLD[side] for side in sides(pair)]
 
 
-def voted(pair: Pair, rng: random.Random, slope: float = 0.0) -> Comparison:
+def voted(pair: Pair, seed: int, slope: float = 0.0) -> Comparison:
     """What an annotator says of a pair, who likes length by `slope`."""
     words = [len(side.text.split()) for side in pair.summaries]
-    odds = (gold(pair, 0) - gold(pair, 1)) / TEMPERATURE + slope * (words[0] - words[1])
-    first = rng.random() < 1 / (1 + math.exp(-odds))
+    gold = golds(pair)
+    odds = (gold[0] - gold[1]) / TEMPERATURE + slope * (words[0] - words[1])
+    first = random.Random(f"{seed}/{pair.id}").random() < 1 / (1 + math.exp(-odds))
     chosen, rejected = pair.summaries if first else pair.summaries[::-1]
     return {"prompt": pair.prompt, "chosen": chosen.text, "rejected": rejected.text, "record": pair.record,
             "chosen_ended": chosen.ended, "rejected_ended": rejected.ended}  # fmt: skip
 
 
-def train(params: Params, rows: list[Comparison], seed: int):
-    """A reward model trained on some comparisons, from the SFT model."""
-    import torch
-
-    from minirlhf.hub.configs import read_tokenizer
-    from minirlhf.models.loading import new_reward_model
-    from minirlhf.reward_modeling.train import train_reward_model
-    from minirlhf.rewards.model import RewardModel
-
-    steps = max(STEPS, EPOCHS * len({row["prompt"] for row in rows}) // params.reward.batch_size)
-    settings = params.reward.model_copy(update={"steps": steps, "eval_every": steps, "log_every": steps})
-    own = params.model_copy(update={"seed": seed, "reward": settings})
-    sft = Path("models/sft")
-    torch.manual_seed(seed)
-    model, tokenizer = new_reward_model(sft, None), read_tokenizer(sft, None)
-    with tempfile.TemporaryDirectory() as folder:
-        train_reward_model(model, tokenizer, rows, rows[-len(rows) // 10 :], own, Path(folder))
-    return RewardModel(model.eval(), tokenizer)
-
-
-def margins(reward, pairs: Sequence[Pair]) -> list[float]:
+def margins(score: Score, pairs: Sequence[Pair]) -> np.ndarray:
     """Score of the first minus score of the second summary of each pair."""
-    from minirlhf.reward_modeling.quality import score_once
-
-    sides = [[(p.prompt, p.summaries[side].text, p.summaries[side].ended) for p in pairs] for side in (0, 1)]
-    scores = score_once(reward, sides[0] + sides[1])
-    return [scores[one] - scores[other] for one, other in zip(*sides, strict=True)]
+    compared = [sides(pair) for pair in pairs]
+    scores = score([side for both in compared for side in both])
+    return np.array([scores[first] - scores[second] for first, second in compared])
 
 
-def worth(reward, pairs: list[Pair]) -> dict[str, float]:
-    """On held-out pairs: share ordered as gold does (its ties left out), gold of the candidate that it likes best."""
-    found = margins(reward, pairs)
-    truth = [gold(pair, 0) - gold(pair, 1) for pair in pairs]
-    right = [0.5 + 0.5 * math.copysign(1, m) * math.copysign(1, t) for m, t in zip(found, truth, strict=True) if t]
-    wins: dict[str, dict] = {}
-    for pair, margin in zip(pairs, found, strict=True):
-        for side, won in ((0, margin > 0), (1, margin < 0)):
-            best = wins.setdefault(pair.prompt, {}).setdefault(pair.summaries[side], [0, gold(pair, side)])
-            best[0] += won
-    best = [max(of.values(), key=lambda found: found[0])[1] for of in wins.values()]
-    return {"agreement": sum(right) / len(right), "best": sum(best) / len(best)}
+def worth(score: Score, held_out: Sequence[Pair]) -> dict[str, float]:
+    """Share of held-out pairs ordered as gold does (its ties left out), and gold of the best of N by the model."""
+    from minirlhf.reward_modeling.quality import hits
+
+    truth = np.array([first - second for first, second in map(golds, held_out)])
+    right = hits(margins(score, held_out), truth)[truth != 0]
+    told, gold = samples()
+    scores = score(told)
+    best = np.array([scores[one] for one in told]).reshape(-1, N).argmax(1)
+    return {"agreement": float(right.mean()), "best_of_16": float(gold[np.arange(len(best)), best].mean())}
 
 
-def rules(params: Params, pairs: list[Pair], seed: int) -> None:
+def split(pairs: list[Pair], seed: int) -> tuple[list[Pair], list[Pair]]:
+    """The pairs of a seed's train posts, by lot; those of the first held-out posts."""
+    rng = random.Random(f"votes/{seed}")
+    posts = {name: list(dict.fromkeys(p.prompt for p in pairs if p.split == name)) for name in ("train", "test")}
+    asked, test = set(rng.sample(posts["train"], POSTS)), set(posts["test"][:ORDERED])
+    return spread([pair for pair in pairs if pair.prompt in asked], rng), [p for p in pairs if p.prompt in test]
+
+
+def rules(fit: Callable, of: dict, pool: list[Pair], held_out: list[Pair]) -> None:
     """One seed: every rule, from the same first votes on."""
-    known = {(row["rule"], row["seed"], row["votes"]) for row in done() if row["what"] == "rules"}
-    pool, held_out = [p for p in pairs if p.split == "train"], [p for p in pairs if p.split == "test"]
-    for rule in RULES:
-        if all((rule, seed, budget) in known for budget in BUDGETS):
+    for rule in COLORS:
+        known = {row["votes"] for row in done("rules", rule=rule, **of)}
+        if known >= set(BUDGETS):
             continue
-        rng = random.Random(f"votes/{seed}")
-        left = rng.sample(pool, len(pool))
-        rows, models = [], []
+        left, rows, models = pool, [], []
         for budget in BUDGETS:
-            new = budget - len(rows)
-            chosen = [] if rule == "random" or not rows else choose(rule, models, left, new - new // 4)
-            taken = {pair.id for pair in chosen}
-            chosen += [pair for pair in left if pair.id not in taken][: new - len(chosen)]
-            taken = {pair.id for pair in chosen}
+            new = ask(rule, models, left, budget - len(rows))
+            taken = {pair.id for pair in new}
             left = [pair for pair in left if pair.id not in taken]
-            rows += [voted(pair, random.Random(f"{seed}/{pair.id}")) for pair in chosen]
-            count = 3 if rule == "disagreement" else 1
-            models = [train(params, rows, seed + 100 * number) for number in range(count)]
-            if (rule, seed, budget) not in known:
-                keep({"what": "rules", "rule": rule, "seed": seed, "votes": budget, **worth(models[0], held_out)})
+            rows += [voted(pair, of["seed"]) for pair in new]
+            models = [fit(rows, of["seed"] + 100 * number) for number in range(3 if rule == "disagreement" else 1)]
+            if budget not in known:
+                keep("rules", {"rule": rule, **of, "votes": budget, **worth(models[0], held_out)})
 
 
-def choose(rule: str, models: list, left: list[Pair], count: int) -> list[Pair]:
+def ask(rule: str, models: list[Score], left: list[Pair], count: int) -> list[Pair]:
+    """The next pairs by a rule; every fourth is random."""
+    if rule == "random" or not models:
+        return left[:count]
     found = [margins(model, left) for model in models]
     order = by_closeness(found[0]) if rule == "closest" else by_disagreement(found)
-    return [left[index] for index in order[:count]]
+    ranked, by_lot = iter(spread([left[index] for index in order])), iter(left)
+    taken: dict[str, Pair] = {}
+    while len(taken) < count:
+        pair = next(by_lot if len(taken) % 4 == 3 else ranked)
+        taken[pair.id] = pair
+    return list(taken.values())
 
 
-def bias(params: Params, pairs: list[Pair], seed: int) -> None:
+def bias(fit: Callable, of: dict, pool: list[Pair], held_out: list[Pair]) -> None:
     """One seed: annotators of each slope, and what the reward model's report says of length."""
-    from minirlhf.reward_modeling.quality import length_bias, score_once, summaries_of
-    from minirlhf.reward_modeling.quality import margins as of
+    from minirlhf.reward_modeling.quality import gold_scores, length_bias, summaries_of
     from minirlhf.statistics.bootstrap import Bootstrap
 
-    known = {(row["slope"], row["seed"]) for row in done() if row["what"] == "bias"}
-    pool, held_out = [p for p in pairs if p.split == "train"], [p for p in pairs if p.split == "test"]
     for slope in SLOPES:
-        if (slope, seed) in known:
+        if done("bias", slope=slope, **of):
             continue
-        rng = random.Random(f"bias/{seed}")
-        reward = train(params, [voted(pair, rng, slope) for pair in rng.sample(pool, 1000)], seed)
-        rows = [voted(pair, rng, slope) for pair in held_out]
-        summaries = summaries_of(rows)
-        scores, lengths = score_once(reward, summaries), {s: float(len(s[1].split())) for s in summaries}
-        report = length_bias(rows, scores, lengths, Bootstrap(seed, 200))
-        golds = {s: judge(s[1], record_of(rows)[s[0]], s[2]).score for s in summaries}
-        by_gold = length_bias(rows, golds, lengths, Bootstrap(seed, 200))["longer_by_model"]
-        hits = [float(m > 0) for m in of(rows, scores)]
-        shares = {who: report[f"longer_by_{who}"]["value"] for who in ("annotators", "model")}
-        keep({"what": "bias", "slope": slope, "seed": seed, "accuracy": sum(hits) / len(hits), **shares,
-              "gold": by_gold["value"]})  # fmt: skip
+        score = fit([voted(pair, of["seed"], slope) for pair in pool[: BUDGETS[-1]]], of["seed"])
+        rows = [voted(pair, of["seed"], slope) for pair in held_out]
+        lengths = {summary: float(len(summary[1].split())) for summary in summaries_of(rows)}
+        bootstrap = Bootstrap(of["seed"], 100)
+        by_gold, report = (length_bias(rows, s, lengths, bootstrap) for s in (gold_scores(rows), score(lengths)))
+        shares = {"gold": by_gold["longer_by_model"], "annotators": report["longer_by_annotators"],
+                  "model": report["longer_by_model"]}  # fmt: skip
+        found = {who: share["value"] for who, share in shares.items()}
+        keep("bias", {"slope": slope, **of, **found, "spearman": report["spearman"]})
 
 
-def record_of(rows: list[Comparison]) -> dict[str, dict]:
-    return {row["prompt"]: row["record"] for row in rows}
-
-
-def table() -> str:
+def tables() -> str:
     """Means over seeds with t intervals, in Markdown."""
-    rows = done()
-    lines = ["| rule | votes | seeds | ordered as gold | gold, best of 4 |", "| --- | ---: | ---: | ---: | ---: |"]
-    for rule in RULES:
-        for budget in BUDGETS:
-            of = [r for r in rows if r["what"] == "rules" and (r["rule"], r["votes"]) == (rule, budget)]
-            if of:
-                cells = [say([r[name] for r in of]) for name in ("agreement", "best")]
-                lines.append(f"| {rule} | {budget} | {len(of)} | {' | '.join(cells)} |")
-    names = ("annotators", "model", "gold", "accuracy")
-    lines += ["", "| slope, log odds a word | seeds | longer by annotators | by the model | by gold | accuracy |",
-              "| ---: | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
-    for slope in SLOPES:
-        of = [r for r in rows if r["what"] == "bias" and r["slope"] == slope]
-        if of:
-            lines.append(f"| {slope} | {len(of)} | {' | '.join(say([r[name] for r in of]) for name in names)} |")
+    lines = ["| trunk | rule | votes | seeds | ordered as gold | gold, best of 16 |",
+             "| --- | --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    for trunk in ("frozen", "trained"):
+        for rule in COLORS:
+            for budget in BUDGETS:
+                rows = done("rules", trunk=trunk, rule=rule, votes=budget)
+                lines += row((trunk, rule, budget), rows, ("agreement", "best_of_16"))
+    lines += ["", "| trunk | slope | seeds | longer by gold | by annotators | by the model | Spearman's |",
+              "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    for trunk in ("frozen", "trained"):
+        for slope in SLOPES:
+            lines += row((trunk, slope), done("bias", trunk=trunk, slope=slope), (*WHO, "spearman"))
     return "\n".join(lines)
+
+
+def row(names: tuple, rows: list[dict], columns: Sequence[str]) -> list[str]:
+    cells = [*names, len(rows), *(say([row[name] for row in rows]) for name in columns)] if rows else []
+    return [f"| {' | '.join(map(str, cells))} |"] if cells else []
 
 
 def say(values: list[float]) -> str:
     mean = mean_interval(values)
-    ends = "" if mean["low"] is None else f" ({mean['low']:.3f} to {mean['high']:.3f})"
-    return f"{mean['value']:.3f}{ends}"
+    ends = "" if mean["low"] is None else f" ({mean['low']:.2f} to {mean['high']:.2f})"
+    return f"{mean['value']:.2f}{ends}"
+
+
+def draw(path: Path) -> None:
+    """Gold reached against the number of votes by rule; shares of the longer summary against the slope."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for shift, (rule, color) in zip((0.97, 1.0, 1.03), COLORS.items(), strict=True):
+        of = [[row["best_of_16"] for row in done("rules", trunk="frozen", rule=rule, votes=b)] for b in BUDGETS]
+        curve(left, [shift * budget for budget in BUDGETS], of, rule, color)
+    left.set(xscale="log", xlabel="votes", ylabel="gold, best of 16 of SFT, points of 6")
+    left.set_xticks(BUDGETS, map(str, BUDGETS))
+    left.set_xticks([], minor=True)
+    for shift, (who, color) in zip((-0.002, 0.0, 0.002), WHO.items(), strict=True):
+        of = [[row[who] for row in done("bias", trunk="frozen", slope=slope)] for slope in SLOPES]
+        curve(right, [shift + slope for slope in SLOPES], of, who, color)
+    right.set(xlabel="annotators' bias, log odds a word", ylabel="share: prefers the longer summary")
+    right.set_xticks(SLOPES)
+    figure.savefig(path, dpi=150)
+
+
+def curve(ax, x: list[float], of: list[list[float]], label: str, color: str) -> None:
+    means = [mean_interval(values) for values in of]
+    ax.vlines(x, [mean["low"] for mean in means], [mean["high"] for mean in means], color=color, alpha=0.5, linewidth=2)
+    ax.plot(x, [mean["value"] for mean in means], "o-", color=color, label=label, markersize=4)
+    ax.legend(frameon=False)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's 
 from minirlhf.runtime.files import replace_folder, write_jsonl
 from minirlhf.runtime.resume import resume_folder, saved
 from minirlhf.runtime.stage import run, set_up
+from minirlhf.runtime.trackers import Trackers
 from minirlhf.settings.params import Params, load_params
 from minirlhf.text.chat import read_prepared
 
+SHOWN = 20  # posts in the trackers' table
 HELD_OUT_POSTS = 200  # of validation and test each, for which candidates are compared too
 SPLITS = ("train", "validation", "test")
 
@@ -44,8 +46,11 @@ def main(argv: list[str] | None = None) -> None:
     settings = params.model_dump(mode="json", include={"seed", "threads", "collect"})
     settings |= {"device": device, "max_response_tokens": params.data.max_response_tokens}
     folder = args.policy or Path(params.collect.policy)
-    with resume_folder("collect", settings, (__file__, args.posts, folder)) as resume:
+    trackers = Trackers("collect", params.trackers, params.model_dump(mode="json"))
+    with trackers, resume_folder("collect", settings, (__file__, args.posts, folder)) as resume:
         candidates = sample(folder, posts, params, device, resume)
+        shown = candidates["test"][1][:SHOWN]
+        trackers.table("candidates", [{"prompt": row["prompt"], **written(row["summaries"])} for row in shown])
         with replace_folder(args.output) as output:
             rows = ({"split": split, **row} for split, (_, rows) in candidates.items() for row in rows)
             write_jsonl(output / "candidates.jsonl", rows)
@@ -54,6 +59,12 @@ def main(argv: list[str] | None = None) -> None:
 
                 for split, (first_episode, rows) in candidates.items():
                     write_jsonl(output / f"{split}.jsonl", compare_candidates(rows, params.seed, first_episode))
+
+
+def written(summaries: list[tuple[str, bool]]) -> dict[str, str]:
+    """The texts of a post's summaries, of which the author's is the last."""
+    *sampled, author = (text for text, _ in summaries)
+    return {"author": author} | {f"policy {number}": text for number, text in enumerate(sampled, start=1)}
 
 
 def sample(

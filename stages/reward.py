@@ -22,6 +22,7 @@ from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_object, replace_folder, write_csv, write_json
 from minirlhf.runtime.resume import resume_folder
 from minirlhf.runtime.stage import run, set_up
+from minirlhf.runtime.trackers import Trackers
 from minirlhf.settings.params import Params, load_params
 from minirlhf.settings.training import accumulation_steps
 from minirlhf.text.chat import read_prepared
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 NORMALISING_POSTS = 500  # reference summaries that are to score 0 on average
 PROBED_POSTS = 200  # of test
+SHOWN = 20  # comparisons in the trackers' table
 RESAMPLES = 1000  # behind the interval that decides on the likelihood
 SPLITS = ("train", "validation", "test")
 
@@ -91,10 +93,11 @@ def main(argv: list[str] | None = None) -> None:
         args.sft,
         args.sources / "reward.json",
     )
-    with resume_folder("reward", settings, inputs) as resume:
+    trackers = Trackers("reward", params.trackers, params.model_dump(mode="json"))
+    with trackers, resume_folder("reward", settings, inputs) as resume:
         model = None
         if params.reward.pretrained is None:
-            on_row = live("reward", args.details / "reward.csv", params)
+            on_row = live(args.details / "reward.csv", trackers)
             model, tokenizer, history = train(args.sft, commit, rows, params, resume, on_row)
         if not processes.is_main:
             return
@@ -120,6 +123,8 @@ def main(argv: list[str] | None = None) -> None:
             write_csv(args.details / f"{name}.csv", rows, columns)
         write_json(args.details / "reward.json", trained | found)
         write_json(args.metrics, headline(found))
+        if trackers:
+            trackers.table("comparisons", scored(reward, next(iter(held_out.values()))[:SHOWN]))
 
 
 def headline(found: dict) -> dict:
@@ -129,6 +134,19 @@ def headline(found: dict) -> dict:
         figures["reward_share_of_ceiling"] = found["reward_ceiling"]["share_of_the_way"]
         figures["reward_gold_agreement"] = found["reward_gold"]["model"]["value"]
     return figures
+
+
+def scored(reward: "RewardModel", comparisons: list[dict]) -> list[dict]:
+    """Comparisons with the rewards of both summaries."""
+    from minirlhf.reward_modeling.quality import score_once, sides, summaries_of
+
+    scores = score_once(reward, summaries_of(comparisons))
+    rows = []
+    for row in comparisons:
+        shown = {name: row[name] for name in ("prompt", "chosen", "rejected")}
+        chosen, rejected = (scores[side] for side in sides(row))
+        rows.append({**shown, "reward_chosen": chosen, "reward_rejected": rejected})
+    return rows
 
 
 def complete(

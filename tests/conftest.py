@@ -37,7 +37,7 @@ SETTINGS = {
     "device": "cpu",
     "precision": "fp32",
     "resume_minutes": 0,
-    "tensorboard": False,
+    "trackers": [],
     "data": {
         "posts": "embedded",
         "posts_revision": None,
@@ -218,5 +218,5 @@ def clone(tmp_path_factory):
     """A committed copy of this checkout, run once on shrunken settings; and what `dvc repro` printed."""
     from tests.pipelines import run_small_pipeline
 
-    folder = tmp_path_factory.mktemp("pipeline") / "clone"
+    folder = tmp_path_factory.mktemp("pipeline") / "a clone"  # a name with a space
     return folder, run_small_pipeline(folder)

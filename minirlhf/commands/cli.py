@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from minirlhf.commands import label, profiles
+from minirlhf.commands import examine, label, profiles
 from minirlhf.runtime import stage
 from minirlhf.runtime.errors import UserError
 from minirlhf.settings.params import load_params
@@ -56,6 +56,8 @@ def command(argv: Sequence[str] | None = None) -> None:
     seeds.set_defaults(run=_seeds)
 
     label.add_arguments(commands.add_parser("label", help="compare summaries on a page, as people do"))
+
+    examine.add_arguments(commands.add_parser("examine", help="say what reward models are worth on comparisons"))
 
     watch = commands.add_parser("watch", help="print the last rows of the curves that were written last")
     watch.set_defaults(run=_watch)

@@ -23,11 +23,12 @@ from torch.utils._pytree import tree_leaves
 
 from minirlhf.models.kernels import use_fast_kernels
 from minirlhf.models.logprobs import token_logprobs
+from minirlhf.models.passes import pass_tokens
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.ppo.build import add_adapters, checkpointed_layers
 from minirlhf.ppo.model import recomputing
 from minirlhf.sampling.draw import sample_tokens
-from minirlhf.sampling.generate import _prefill, prefill_tokens
+from minirlhf.sampling.generate import _prefill
 from minirlhf.settings.ppo import LoRAConfig
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Passes:
     ):
         # Tensors without storage are the CPU's: those of a GPU need a GPU. Its kernels make nearly the same.
         self.device, self.precision = torch.device(device if real else "cpu"), precision
-        self._prefill_tokens = prefill_tokens(device)
+        self._prefill_tokens = pass_tokens(device)
         self._fake = contextlib.nullcontext() if real else FakeTensorMode()
         with self.device if real else torch.device("meta"):
             model = self._make(config)
@@ -149,7 +150,8 @@ class Passes:
     def sample(self, rows: int, prompt: int, response: int, steps: int = 2, samples_per_prompt: int = 1) -> int:
         """Prefill of B prompts of P tokens and the first steps of R; the bytes of the key-value cache."""
         with self._autocast():
-            prompts = [[0] * prompt] * max(1, rows // samples_per_prompt)
+            # Each another than its neighbour: those that are the same would run once.
+            prompts = [[row % 2] * prompt for row in range(max(1, rows // samples_per_prompt))]
             state = _prefill(self.parts, prompts, response, samples_per_prompt, self._prefill_tokens)
             for step in range(steps):
                 uniforms = torch.zeros(len(state.hidden), device=self.device)

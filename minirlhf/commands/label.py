@@ -27,6 +27,8 @@ def add_arguments(label: argparse.ArgumentParser) -> None:
     label.add_argument("--rule", choices=RULES, default="random", help="which candidates come first (default: random)")
     what = "for --rule: one reward model for closest, several for disagreement (default: models/reward)"
     label.add_argument("--reward", nargs="+", type=Path, default=[Path("models/reward")], metavar="FOLDER", help=what)
+    what = "pairs whose answer is known, asked in between to see who attends: comparisons, in any format of --import"
+    label.add_argument("--known", type=Path, metavar="FILE", help=f"{what} (default: the embedded world's)")
     label.add_argument("--no-open", action="store_true", help="do not open a browser")
     instead = label.add_mutually_exclusive_group()
     instead.add_argument("--packet", type=Path, metavar="FILE", help="write the page as one HTML file to send")
@@ -71,7 +73,7 @@ def _serve(args: argparse.Namespace, folder: Path) -> None:
     from minirlhf.labelling.session import Session
 
     wanted = load_params().collect.votes if args.what == "candidates" else 0
-    session = Session(folder, queue_of(args.what, args.rule, args.reward), wanted)
+    session = Session(folder, queue_of(args.what, args.rule, args.reward, args.known), wanted)
     try:
         server = LabelServer(session, args.host, PORT if args.port is None else args.port)
     except UserError:
@@ -90,7 +92,7 @@ def _packet(args: argparse.Namespace, folder: Path) -> None:
     from minirlhf.labelling.packet import packet
     from minirlhf.labelling.session import sequence
 
-    asks = sequence(queue_of(args.what, args.rule, args.reward), args.voter, args.votes)
+    asks = sequence(queue_of(args.what, args.rule, args.reward, args.known), args.voter, args.votes)
     keep(folder, read_votes(folder), [ask.pair for ask in asks])
     with replace_file(args.packet) as file:
         file.write(packet(asks))

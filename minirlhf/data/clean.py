@@ -25,20 +25,18 @@ Changes:
     answered                      the summary went from the prompt, which had it under `TL;DR:` or last under `Answer:`
 """
 
-import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from minirlhf.data.normal import Normalizer
 from minirlhf.data.rows import RawRow
-from minirlhf.data.shapes import POSTS, to_shape
-from minirlhf.runtime.errors import UserError
-from minirlhf.runtime.files import is_unicode
+from minirlhf.data.shapes import POSTS
 from minirlhf.text import spelling
-from minirlhf.text.chat import ChatPrompt, Template, read_template, render
-from minirlhf.text.prompts import build_completion, encode_all, encode_prompts, parse_prompt
+from minirlhf.text.chat import ChatPrompt, render
+from minirlhf.text.prompts import encode_all, encode_prompts
 from minirlhf.text.truncate import truncate_prompt
 
 if TYPE_CHECKING:
@@ -81,8 +79,7 @@ class Cleaner:
     ):
         self.tokenizer, self.columns, self.body, self.name = tokenizer, columns, body, name
         self.max_prompt_tokens, self.max_response_tokens = max_prompt_tokens, max_response_tokens
-        named = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
-        self.ends = tuple(token for token in named if token is not None)
+        self.normalize = Normalizer(columns, tokenizer, name)
 
     def clean(
         self, rows: Iterable[RawRow], limit: int | None, excluded: set[bytes], prompts: set[bytes], tally: Tally
@@ -114,7 +111,7 @@ class Cleaner:
         """The row in its normal form, or None after counting why not; all that needs no tokens."""
         if isinstance(raw, dict) and not tally.columns:
             tally.columns = {name: type(value).__name__ for name, value in raw.items()}
-        row = self._normalize(raw)
+        row = self.normalize(raw)
         if isinstance(row, dict):
             row["names"] = set()  # of its post: of the whole, and of what is left of it
             row = self._meet(row, excluded, seen) or row
@@ -136,72 +133,6 @@ class Cleaner:
         repeated = {name + texts for name in known_as} & seen
         seen.update(name + texts for name in names)
         return "duplicate" if repeated else None
-
-    def _normalize(self, raw: RawRow) -> RawRow:
-        """The row with its texts put right and in the form that a policy is to see; or the reason for refusal."""
-        row = to_shape(raw, self.columns)
-        if isinstance(row, str):
-            return row
-        changes: list[str] = []
-        prompt, *answers = (row[column] for column in self.columns)
-        chat = isinstance(prompt, list)
-        said = [each["content"] for each in prompt] if chat else [prompt]
-        plain = spelling.unescape([*said, *answers])
-        changes += ["escaped"] * (plain != [*said, *answers])
-        said, answers = [_tidy(text, changes) for text in plain[: len(said)]], plain[len(said) :]
-        messages = [{**each, "content": text} for each, text in zip(prompt, said, strict=True)] if chat else []
-        prompt = said[-1] if chat else self._prompt(said[-1], changes)
-        answers = self._answers(answers, prompt, changes)
-        alone = functools.reduce(spelling.strip_answer, answers, prompt)
-        changes += ["answered"] * (alone != prompt)
-        if spelling.is_blank(spelling.body_of(alone)):
-            return "empty_prompt"
-        if any(map(spelling.is_blank, answers)):
-            return "empty_completion"
-        if not chat and any(spelling.ends_with_answer(alone, answer) for answer in answers):
-            return "answer_in_prompt"
-        prompt = alone
-        if len(set(map(spelling.plain, answers))) < len(answers):
-            return "identical"
-        post = None if chat else parse_prompt(prompt)
-        if chat:
-            messages[-1]["content"] = prompt
-            answers = [self.template.lead + answer for answer in answers]
-            try:
-                prompt = render(self.tokenizer, messages)
-            except UserError:
-                return "not_in_template"
-        else:
-            answers = [build_completion(answer) for answer in answers]
-        clean = dict(zip(self.columns, [prompt, *answers], strict=True)) | ({"messages": messages} if chat else {})
-        record = row.get("record")  # what else has that name is not for us to keep
-        if isinstance(record, dict) and all(map(is_unicode, (*record, *record.values()))):
-            clean["record"] = record
-        return clean | {"subreddit": post.subreddit if post else None, "changes": set(changes)}
-
-    @functools.cached_property
-    def template(self) -> Template:
-        """The tokenizer's chat template; UserError where it has none."""
-        try:
-            return read_template(self.tokenizer)
-        except UserError as error:
-            raise UserError(f"{self.name}: its rows are chats, and {error}") from error
-
-    def _prompt(self, prompt: str, changes: list[str]) -> str:
-        bare = spelling.strip_markers(prompt, self.ends, spelling.ENDS_A_PROMPT)
-        changes += ["end_marker"] * (bare != prompt)
-        return bare
-
-    def _answers(self, answers: list[str], prompt: str, changes: list[str]) -> list[str]:
-        """What answers a prompt, without all that is not part of it."""
-        answers = [_tidy(answer, changes) for answer in answers]
-        bare = [spelling.strip_markers(answer, self.tokenizer.all_special_tokens) for answer in answers]
-        certain = len(answers) > 1 and all(spelling.repeats(answer, prompt) for answer in bare)
-        alone = [spelling.strip_prompt(answer, prompt, certain).strip() for answer in bare]
-        plain = [spelling.strip_heading(answer, prompt) for answer in alone]
-        steps = (("end_marker", answers, bare), ("repeated_prompt", bare, alone), ("heading", alone, plain))
-        changes += [name for name, before, after in steps if before != after]
-        return plain
 
     def _fit(self, rows: list[dict], excluded: set[bytes], seen: set[bytes], tally: Tally) -> Iterator[dict]:
         """The rows within the limits, prompts cut where they must be, with "lengths" and "truncated" added.
@@ -237,12 +168,6 @@ class Cleaner:
 
     def _count(self, text: str) -> int:
         return len(encode_prompts(self.tokenizer, [text])[0])
-
-
-def _tidy(text: str, changes: list[str]) -> str:
-    text, names = spelling.tidy(text)
-    changes += names
-    return text
 
 
 def _chunks(rows: Iterator[dict], size: int) -> Iterator[list[dict]]:

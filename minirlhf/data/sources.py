@@ -44,7 +44,7 @@ class Source:
         self._files: dict[str, list[Part]] = {}
         self.unread: list[Path] = []  # files that might be meant too
         if self.kind != EMBEDDED:
-            folder = _download(known_as, fingerprint["commit"]) if self.kind == "hub" else locate(self.name)
+            folder = download_dataset(known_as, fingerprint["commit"]) if self.kind == "hub" else locate(self.name)
             found = self._find(folder or Path(self.name))
             self._files, self.unread = found.parts, found.unread
 
@@ -92,7 +92,7 @@ def is_for_test(row: RawRow) -> bool:
     return hashlib.sha256(skeleton(body_of(said(row))).encode("utf-8", "replace")).digest()[0] % 2 == 1
 
 
-def _download(name: str, commit: str) -> Path:
+def download_dataset(name: str, commit: str) -> Path:
     """The folder of a hub data set's files at a commit: of its part that is meant."""
     part = PARTS.get(name)
     patterns = (f"{part}/*",) if part else tuple(f"*{suffix}" for name in FORMATS for suffix in (name, f"{name}.gz"))

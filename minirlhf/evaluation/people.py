@@ -10,7 +10,7 @@ import numpy as np
 
 from minirlhf.evaluation.pairwise import Verdicts, position_bias
 from minirlhf.evaluation.winrate import wins_by_score
-from minirlhf.feedback.agreement import agreement, consistency, position
+from minirlhf.feedback.agreement import agreement, attention, consistency, position
 from minirlhf.feedback.pairs import SYSTEMS, Names, pair_of
 from minirlhf.feedback.votes import Votes
 from minirlhf.sampling.summaries import Summaries
@@ -25,7 +25,7 @@ class People:
     """Votes on some summaries of B posts.
 
     Attributes:
-        votes: those that are about these summaries, drawn at random.
+        votes: those that are about these summaries, drawn at random, and those on pairs whose answer is known.
         wins: for each pair of systems [voters, B]: 1 where a voter preferred the first system's summary, 0 the other's,
             0.5 for a tie; NaN where the voter was not asked, or could not say.
     """
@@ -46,8 +46,10 @@ def match(votes: Votes, prompts: Sequence[str], systems: Mapping[str, Summaries]
         for row, prompt in enumerate(prompts):
             sides = ((name, systems[name].texts[row].strip(), bool(systems[name].ended[row])) for name in names)
             places[pair_of(spoken(prompt), *sides).id] = (names, row)
-    cast = {key: vote for key, vote in votes.cast.items() if vote.pair in places and vote.rule == "random"}
-    about = Votes({key: pair for key, pair in votes.pairs.items() if key in places}, cast)
+    pairs = {key: pair for key, pair in votes.pairs.items() if key in places or pair.known is not None}
+    about = Votes(
+        pairs, {key: vote for key, vote in votes.cast.items() if vote.pair in pairs and vote.rule == "random"}
+    )
     counted = about.counted()
     if not counted:
         return None
@@ -76,12 +78,14 @@ def metrics(
     Returns:
         voters, votes (that count), ties, skips, posts;
         win_rate: `SYSTEM_vs_OTHER: {value, low, high, votes}`, intervals over posts and voters;
-        agreement, consistency: of voters with each other, and with themselves (see feedback/agreement.py);
+        agreement, consistency, attention: of voters with each other, with themselves, and by voter with what is known
+        (see feedback/agreement.py);
         judges: by name, people first: agreement with the votes (a tie of either counts one half), longer (share of the
         pairs of two lengths on which the longer summary is preferred), first_place (share won by the summary shown
         first; of those that score none).
     """
-    counted, skips = people.votes.counted(), sum(vote.choice == "skip" for vote in people.votes.cast.values())
+    counted, pairs = people.votes.counted(), people.votes.pairs
+    skips = sum(vote.choice == "skip" and pairs[vote.pair].known is None for vote in people.votes.cast.values())
     told = {names: np.nonzero(~np.isnan(wins)) for names, wins in people.wins.items()}  # (voters, posts) of each vote
     said = {names: wins[told[names]] for names, wins in people.wins.items()}  # [votes]
     longer = {names: wins_by_score(*(lengths[name] for name in names)) for names in SYSTEMS}
@@ -127,6 +131,7 @@ def metrics(
         },
         "agreement": agreement(people.votes, bootstrap),
         "consistency": consistency(people.votes),
+        "attention": attention(people.votes),
         "judges": rows,
     }
 

@@ -1,4 +1,4 @@
-"""How far voters agree: with each other, beyond chance, and with themselves.
+"""How far voters agree: with each other, beyond chance, with themselves, and with what is known.
 
 Percent agreement, Cohen's kappa for two voters (Cohen 1960, by scikit-learn), Krippendorff's alpha for any number and
 with gaps (Krippendorff 2011, by the package of that name), on the categories first, second and tie. Intervals draw
@@ -48,6 +48,14 @@ def consistency(votes: Votes) -> dict:
     if not repeats:
         return {"pairs": 0, "percent": {"value": None, "why": "no pair has come again yet"}}
     return {"pairs": len(repeats), "percent": wilson(same, len(repeats)).as_json()}
+
+
+def attention(votes: Votes) -> dict[str, dict]:
+    """By voter, of the pairs whose answer is known: how many, and the share that was answered so."""
+    return {
+        voter: {"pairs": len(right), "percent": wilson(sum(right), len(right)).as_json()}
+        for voter, right in votes.checks().items()
+    }
 
 
 def position(votes: Votes) -> Value:

@@ -10,6 +10,9 @@ stage, to judge. Which of the candidates come first is a rule's choice:
 
 A share of every session, `SHARED`, is drawn at random whatever the rule, and alike for all voters: it says how far they
 agree, and stands for all pairs, as chosen ones do not. Pairs of held-out posts are always random.
+
+Pairs whose answer is known come in between, at places drawn by lot, to see whether a voter attends. They are a user's,
+or in the embedded world candidates that gold tells apart clearly.
 """
 
 import hashlib
@@ -24,11 +27,15 @@ import numpy as np
 
 from minirlhf.feedback.votes import SPLITS, Pair, Summary, Vote
 from minirlhf.runtime.files import read_jsonl
+from minirlhf.world.judge import judge
 
 SHARED = {"candidates": 0.25, "results": 1.0}  # of a session
 SPLIT_SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}  # of a session, where there are posts of all three
 REPEAT_EVERY = 15  # one of so many pairs is an earlier one, sides swapped: 7%
 REPEAT_AFTER = 5  # pairs between the two times, at least
+CHECK_EVERY = 15  # one of so many pairs has a known answer: 7%
+CLEAR = 4.0  # gold points between its summaries in the embedded world, whose simulated annotators err on 8% of such
+CHECKS = 60  # so many of them, each of another post
 Names = tuple[str, str]  # of two systems
 SYSTEMS: tuple[Names, ...] = (("ppo", "sft"), ("ppo", "reference"), ("sft", "reference"))
 
@@ -54,6 +61,22 @@ def candidate_pairs(file: Path) -> list[Pair]:
             if first.text.strip() != second.text.strip():
                 pairs.append(Pair(summaries=(first, second), **shared))
     return pairs
+
+
+def clear_pairs(pairs: Sequence[Pair]) -> list[Pair]:
+    """Attention checks of the embedded world: some pairs of train posts that gold tells apart clearly, by lot.
+
+    Of train posts, so that who judges results, which are of test posts, reads no post twice.
+    """
+    found: dict[str, Pair] = {}
+    for pair in random.Random(0).sample(pairs, len(pairs)):
+        if len(found) == CHECKS:
+            break
+        if pair.record is not None and pair.split == "train" and pair.prompt not in found:
+            first, second = (judge(side.text, pair.record, side.ended).score for side in pair.summaries)
+            if abs(first - second) >= CLEAR:
+                found[pair.prompt] = pair.with_answer(int(second > first))
+    return list(found.values())
 
 
 def result_pairs(file: Path) -> list[Pair]:
@@ -97,6 +120,7 @@ class Queue:
         pairs: all that may be asked about.
         shared: which share of a session is alike for all voters.
         ranking: the pairs of train posts, the most wanted first, by a `rule`; None: by lot.
+        checks: pairs whose answer is known; others of the same posts are not asked about.
     """
 
     pairs: Sequence[Pair]
@@ -104,6 +128,7 @@ class Queue:
     seed: int = 0
     rule: str = "random"
     ranking: Sequence[Pair] | None = None
+    checks: Sequence[Pair] = ()
     _orders: dict[str, list[tuple[Pair, str]]] = field(default_factory=dict)
 
     def ask(self, voter: str, cast: Iterable[Vote]) -> Ask | None:
@@ -114,9 +139,9 @@ class Queue:
                 own.append(vote)
             else:
                 others.add(vote.pair)
-        if (again := self._repeat(voter, own)) is not None:
-            return again
         seen = {vote.pair for vote in own}
+        if (again := self._check(voter, len(own), seen) or self._repeat(voter, own)) is not None:
+            return again
         fresh = sum(not vote.repeat for vote in own)
         is_shared = self._lot("shared", fresh).random() < self.shared
         places = [("", seen)] if is_shared else [(voter, seen | others), ("", seen)]
@@ -129,6 +154,14 @@ class Queue:
     def side(self, voter: str, pair: str) -> int:
         """Which summary a voter sees on the left when a pair comes first; when it comes again, the other one."""
         return self._lot("side", voter, pair).randrange(2)
+
+    def _check(self, voter: str, done: int, seen: set[str]) -> Ask | None:
+        block, place = divmod(done, CHECK_EVERY)
+        left = [pair for pair in self.checks if pair.id not in seen]
+        if not left or place != self._lot("check", voter, block).randrange(CHECK_EVERY):
+            return None
+        pair = self._lot("check", voter, done).choice(left)
+        return Ask(pair, self.side(voter, pair.id), "random", repeat=False)  # the page cannot tell it from others
 
     def _repeat(self, voter: str, own: list[Vote]) -> Ask | None:
         if len(own) % REPEAT_EVERY != REPEAT_EVERY - 1:
@@ -146,10 +179,13 @@ class Queue:
         """All pairs in a voter's own order, or ("") in that of all; each with the rule by which it stands there."""
         if voter not in self._orders:
             lot = self._lot("order", voter)
-            splits = {split: _spread([pair for pair in self.pairs if pair.split == split], lot) for split in SPLITS}
+            checked = {pair.prompt for pair in self.checks}
+            asked = [pair for pair in self.pairs if pair.prompt not in checked]
+            splits = {split: spread([pair for pair in asked if pair.split == split], lot) for split in SPLITS}
             rules = dict.fromkeys(SPLITS, "random")
             if voter and self.ranking is not None:
-                splits["train"], rules["train"] = _spread(self.ranking), self.rule
+                ranking = [pair for pair in self.ranking if pair.prompt not in checked]
+                splits["train"], rules["train"] = spread(ranking), self.rule
             self._orders[voter] = _interleave({s: [(p, rules[s]) for p in pairs] for s, pairs in splits.items()}, lot)
         return self._orders[voter]
 
@@ -157,7 +193,7 @@ class Queue:
         return random.Random(hashlib.blake2b(repr((self.seed, *of)).encode(), digest_size=8).digest())
 
 
-def _spread(pairs: Sequence[Pair], lot: random.Random | None = None) -> list[Pair]:
+def spread(pairs: Sequence[Pair], lot: random.Random | None = None) -> list[Pair]:
     """Pairs, by lot or as they come, but no post twice before each has come once."""
     pairs = list(pairs)
     if lot is not None:

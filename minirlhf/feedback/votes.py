@@ -10,6 +10,7 @@ What counts, the rule for everything that is made of votes:
 - a tie is one half of a win for either, and no comparison to train on;
 - of a voter's votes on one pair the first counts. The pair comes again, sides swapped, to see whether voters agree with
   themselves (`repeat`), and for nothing else;
+- a vote on a pair whose answer is known, an attention check, says something of its voter alone, and counts nowhere;
 - a vote that was taken back (`Undo`) has not been;
 - a line that cannot be read, or whose pair is not there, is left out and counted by reason.
 """
@@ -54,17 +55,26 @@ class Pair(Section):
     split: Literal["train", "validation", "test"] = "train"  # of the post
     record: dict[str, str] | None = None  # the truth of the embedded world; never shown
     messages: list[dict[str, str]] | None = None  # of a chat
+    known: Literal[0, 1] | None = None  # of an attention check, which summary is better; never shown
 
     @cached_property
     def id(self) -> str:
-        """A hash of the texts: the same two summaries of a post are the same pair, wherever they come from."""
+        """A hash of the texts: the same two summaries of a post are the same pair, wherever they come from.
+
+        An attention check is another pair, so that no vote on it is ever taken for one that counts.
+        """
         first, second = self.summaries
-        return digest(self.prompt, first.text, second.text, f"{first.ended:d}{second.ended:d}")
+        known = () if self.known is None else (str(self.known),)
+        return digest(self.prompt, first.text, second.text, f"{first.ended:d}{second.ended:d}", *known)
 
     @property
     def post(self) -> str:
         """What a voter reads of the prompt: of a chat what is said, without a template's markup."""
         return self.prompt if self.messages is None else spoken(ChatPrompt(self.prompt, self.messages))
+
+    def with_answer(self, known: int) -> "Pair":
+        """The same texts as an attention check, of which summary `known` (0 or 1) is the better."""
+        return Pair(**{name: getattr(self, name) for name in Pair.model_fields} | {"known": known})
 
     def shown(self, left: int) -> str:
         """A hash of what a voter sees with summary `left` (0 or 1) on the left."""
@@ -135,9 +145,18 @@ class Votes:
         """The votes that count: see the rule above."""
         first = {}
         for vote in self.cast.values():
-            if vote.choice != "skip" and not vote.repeat:
+            if vote.choice != "skip" and not vote.repeat and self.pairs[vote.pair].known is None:
                 first.setdefault((vote.voter, vote.pair), vote)
         return list(first.values())
+
+    def checks(self) -> dict[str, list[bool]]:
+        """By voter, whether each vote on a pair whose answer is known says the same; a tie does not, skips are none."""
+        found: dict[str, list[bool]] = {}
+        for vote in self.cast.values():
+            known = self.pairs[vote.pair].known
+            if known is not None and vote.choice != "skip":
+                found.setdefault(vote.voter, []).append(vote.first_won == 1.0 - known)
+        return found
 
     def comparisons(self, split: str) -> list[dict]:
         """The votes that decide, of posts of a split, as rows to train on: prompt, chosen, rejected, who ended, record.

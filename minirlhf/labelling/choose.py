@@ -1,8 +1,19 @@
 """Which pairs a session asks about: where they come from, and how reward models rank them."""
 
+import sys
+from collections import Counter
 from pathlib import Path
 
-from minirlhf.feedback.pairs import SHARED, Queue, by_closeness, by_disagreement, candidate_pairs, result_pairs
+from minirlhf.feedback.exchange import read_given
+from minirlhf.feedback.pairs import (
+    SHARED,
+    Queue,
+    by_closeness,
+    by_disagreement,
+    candidate_pairs,
+    clear_pairs,
+    result_pairs,
+)
 from minirlhf.feedback.votes import Pair
 from minirlhf.runtime.errors import UserError
 
@@ -12,12 +23,13 @@ SOURCES = {
 }
 
 
-def queue_of(what: str, rule: str, rewards: list[Path]) -> Queue:
+def queue_of(what: str, rule: str, rewards: list[Path], known: Path | None = None) -> Queue:
     """The order in which voters are asked, of candidates or results.
 
     Args:
         rule: random, closest or disagreement.
         rewards: folders of the reward models that the latter two ask.
+        known: as of `checks_of`.
 
     Raises:
         UserError: there is nothing to ask about, or results would be chosen by a rule.
@@ -30,7 +42,31 @@ def queue_of(what: str, rule: str, rewards: list[Path]) -> Queue:
                 "--rule: results are judged on pairs drawn at random; a win rate over chosen ones is biased"
             )
         ranking = rank([pair for pair in pairs if pair.split == "train"], rule, rewards)
-    return Queue(pairs, SHARED[what], rule=rule, ranking=ranking)
+    return Queue(pairs, SHARED[what], rule=rule, ranking=ranking, checks=checks_of(known))
+
+
+def checks_of(file: Path | None) -> list[Pair]:
+    """Pairs whose answer is known: a file's comparisons; without one, in the embedded world, some clear candidates.
+
+    Raises:
+        UserError: the file cannot be read, or holds none.
+    """
+    if file is None:
+        candidates = SOURCES["candidates"][0]
+        return clear_pairs(candidate_pairs(candidates)) if candidates.exists() else []
+    refused: Counter[str] = Counter()
+    found: dict[str, Pair] = {}
+    for pair, vote in read_given(file, refused):
+        if pair is None or vote.first_won in (None, 0.5):
+            refused["no_answer"] += 1
+        else:
+            check = pair.with_answer(int(vote.first_won == 0))
+            found[check.id] = check
+    if not found:
+        raise UserError(f"{file}: no comparison whose answer could be known")
+    for reason, count in sorted(refused.items()):
+        print(f"{file}: {count} left out: {reason}", file=sys.stderr)
+    return list(found.values())
 
 
 def pairs_of(what: str) -> list[Pair]:

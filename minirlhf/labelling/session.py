@@ -38,7 +38,7 @@ class Session:
 
     def __post_init__(self):
         self.votes = read_votes(self.folder)
-        self.pairs = {pair.id: pair for pair in self.queue.pairs}
+        self.pairs = {pair.id: pair for pair in (*self.queue.pairs, *self.queue.checks)}
 
     def next(self, voter: str) -> dict[str, Any]:
         """What the page shows a voter now: `ask` (None: nothing is left) and how far things are."""

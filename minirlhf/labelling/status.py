@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minirlhf.feedback.agreement import agreement, consistency, position
+from minirlhf.feedback.agreement import agreement, attention, consistency, position
 from minirlhf.feedback.pairs import SYSTEMS
 from minirlhf.feedback.votes import Vote, Votes
 from minirlhf.statistics.bootstrap import Bootstrap, Estimate
@@ -26,6 +26,8 @@ def status(votes: Votes, bootstrap: Bootstrap) -> list[str]:
             lines.append(f"agreement between voters, {name}: {_say(found[name])} ({found['pairs']} pairs)")
     again = consistency(votes)
     lines.append(f"agreement with oneself: {_say(again['percent'])} ({again['pairs']} pairs)")
+    for voter, found in attention(votes).items():
+        lines.append(f"known answers, {voter}: {_say(found['percent'])} right ({found['pairs']} pairs)")
     lines.append(f"share of votes for the left side: {_say(position(votes))}")
     for names in SYSTEMS:
         won = votes_between(votes, counted, names)

@@ -1,20 +1,24 @@
 """Log-probabilities of responses: one packed pass through a trunk, and the head where a response token is predicted.
 
 Whole sequences are padded on the right: under causal attention padding then reaches no real token, positions count
-themselves, and no mask is needed. Only the hidden states that predict response tokens leave the trunk, packed into one
+themselves, and no mask is needed. Where neighbours have the same prompt, it runs once (`Prefixes`). Only the hidden states that predict response tokens leave the trunk, packed into one
 row of N real tokens; logits never exist for a prompt position or a padded one.
 
 Shapes: b sequences of a micro-batch, T = P + R - 1 (the last token predicts nothing), N real response tokens, H hidden
 size, V vocabulary.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from minirlhf.models.passes import alike_together, longest_alike, pass_tokens
+from minirlhf.models.prefixes import Prefixes
 from minirlhf.models.trunk import TrunkAndHead, at_least_float32
 from minirlhf.runtime.memory import BatchSize
 
@@ -31,14 +35,30 @@ class Sequences:
     [[1, 2], [3, 5]]
     >>> batch.states.tolist(), batch.targets.tolist()
     ([1, 2, 3], [4, 5, 6])
+    >>> shared = Sequences.pack([[1, 2], [1, 2]], [[4], [5, 6]], "cpu", share=True)
+    >>> shared.prefixes.input_ids.tolist(), shared.input_ids.tolist(), shared.states.tolist()
+    ([[1]], [[2, 0], [2, 5]], [0, 2, 3])
     """
 
-    input_ids: Tensor  # [b, T], padded on the right with 0
+    input_ids: Tensor  # [b, T], padded on the right with 0; after the prefixes, where there are any
     states: Tensor  # [N] slots of the flattened [b * T] whose hidden state predicts a response token
     targets: Tensor  # [N] those tokens, sequence by sequence
+    prefixes: Prefixes | None  # prompts that neighbours share, all but their last token
 
     @staticmethod
-    def pack(prompt_ids: list[list[int]], response_ids: list[list[int]], device: torch.device | str) -> "Sequences":
+    def pack(
+        prompt_ids: Sequence[list[int]],
+        response_ids: Sequence[list[int]],
+        device: torch.device | str,
+        share: bool = False,
+    ) -> "Sequences":
+        """With `share` for trunks that `shares_prefixes` holds for."""
+        prompts = [prompt for prompt, _ in groupby(prompt_ids)]
+        prefixes = None
+        if share and len(prompts) < len(prompt_ids) and max(map(len, prompts)) > 1:
+            owner = [at for at, (_, alike) in enumerate(groupby(prompt_ids)) for _ in alike]
+            prefixes = Prefixes.pack([prompt[:-1] for prompt in prompts], owner, device)
+            prompt_ids = [prompt[-1:] for prompt in prompt_ids]
         inputs = [prompt + response[:-1] for prompt, response in zip(prompt_ids, response_ids, strict=True)]
         width = max(len(ids) for ids in inputs)
         states = [
@@ -51,14 +71,18 @@ class Sequences:
             input_ids=torch.tensor([ids + [0] * (width - len(ids)) for ids in inputs]).to(device),
             states=torch.tensor(states).to(device),
             targets=torch.tensor(targets).to(device),
+            prefixes=prefixes,
         )
 
 
 def select_states(trunk: nn.Module, batch: Sequences) -> Tensor:
     """Hidden states [N, H] that predict the response tokens."""
-    # All ones: padding is on the right, so causal attention keeps it from every real token.
-    mask = torch.ones_like(batch.input_ids)
-    hidden = trunk(input_ids=batch.input_ids, attention_mask=mask, use_cache=False).last_hidden_state
+    if batch.prefixes is not None:
+        hidden = batch.prefixes.continued(trunk, batch.input_ids)
+    else:
+        # All ones: padding is on the right, so causal attention keeps it from every real token.
+        mask = torch.ones_like(batch.input_ids)
+        hidden = trunk(input_ids=batch.input_ids, attention_mask=mask, use_cache=False).last_hidden_state
     return hidden.reshape(-1, hidden.shape[-1]).index_select(0, batch.states)
 
 
@@ -78,15 +102,6 @@ def token_logprobs(parts: TrunkAndHead, hidden: Tensor, targets: Tensor, tempera
         return piece(hidden, targets)
     pieces = zip(hidden.split(rows), targets.split(rows), strict=True)
     return torch.cat([checkpoint(piece, *part, use_reentrant=False) for part in pieces])
-
-
-def longest_first(lengths: list[int]) -> list[int]:
-    """Indices of sequences in an order in which groups of neighbours need little padding, and the largest come first.
-
-    >>> longest_first([5, 9, 6, 2])
-    [1, 2, 0, 3]
-    """
-    return sorted(range(len(lengths)), key=lambda index: -lengths[index])
 
 
 @torch.no_grad()
@@ -109,11 +124,20 @@ def response_logprobs(
 
     def add(group: Sequence[int]) -> None:
         responses = [response_ids[row] for row in group]
-        batch = Sequences.pack([prompt_ids[row] for row in group], responses, parts.device)
+        batch = Sequences.pack([prompt_ids[row] for row in group], responses, parts.device, share=True)
         logprobs = token_logprobs(parts, select_states(parts.trunk, batch), batch.targets, temperature)
         for row, each in zip(group, logprobs.double().cpu().split([len(ids) for ids in responses]), strict=True):
             found[row] = each
 
-    size.each(longest_first(lengths), add)
+    prompts = [tuple(ids) for ids in prompt_ids]
+    alike, longest = Counter(prompts), longest_alike(prompts, lengths)
+    limit = pass_tokens(parts.device.type)
+
+    def count(size: int, first: int) -> int:
+        """Sequences in a pass, each with its share of the prompt."""
+        longest_response = longest[first] - len(prompts[first])
+        return min(size, int(limit / (longest_response + len(prompts[first]) / alike[prompts[first]])))
+
+    size.each(alike_together(prompts, lengths), add, count)
     parts.model.train(was_training)
     return found

@@ -85,9 +85,10 @@ def compute_targets(trajectory: Trajectory, config: PPOConfig, kl_coef: float) -
     rewards = token_rewards(trajectory.scores, kl, trajectory.ended, mask, kl_coef, config.missing_eos_penalty)
     learnt = whiten(rewards, mask, shift_mean=False) if config.whiten_rewards else rewards
     advantages, returns = generalized_advantages(learnt, trajectory.values, mask, config.gamma, config.gae_lambda)
+    _, monte_carlo = generalized_advantages(learnt, trajectory.values, mask, config.gamma, gae_lambda=1.0)
     if config.whiten_advantages:
         advantages = whiten(advantages, mask)
-    return Targets(kl=kl, rewards=rewards, advantages=advantages, returns=returns)
+    return Targets(kl=kl, rewards=rewards, advantages=advantages, returns=returns, monte_carlo=monte_carlo)
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float:

@@ -11,6 +11,7 @@ from minirlhf.hub.configs import load_config, read_tokenizer
 from minirlhf.models.adapters import add_adapters, plain
 from minirlhf.models.kernels import use_fast_kernels
 from minirlhf.models.loading import check_vocabulary, load_policy, load_reward_model
+from minirlhf.models.prefixes import shares_prefixes
 from minirlhf.models.trunk import TrunkAndHead, checkpointed_layers, width
 from minirlhf.ppo.model import Models, ValueHead
 from minirlhf.runtime.errors import UserError
@@ -71,6 +72,8 @@ def build_models(
     if reference is not None:
         reference.requires_grad_(False)
     parts = TrunkAndHead(policy)
+    # Activations that are computed again would need keys and values that are gone by then.
+    shares = not config.gradient_checkpointing and (critic_trunk is None or shares_prefixes(critic_trunk))
     trained = [policy] if critic_trunk is None else [policy, critic_trunk]
     return Models(
         policy=parts,
@@ -83,6 +86,7 @@ def build_models(
         micro_batch=BatchSize(config.micro_batch_size, "ppo: micro_batch_size", LESS_MEMORY),
         rollout_batch=BatchSize(config.rollout_batch_size, "ppo: rollout_batch_size", LESS_MEMORY),
         checkpointed=checkpointed_layers(trained) if config.gradient_checkpointing else [],
+        shares=shares,
     )
 
 

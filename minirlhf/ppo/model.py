@@ -53,9 +53,9 @@ class Models:
     precision: str  # fp32 | bf16
     micro_batch: BatchSize  # most episodes in one pass
     rollout_batch: BatchSize  # most responses sampled at once
-    checkpointed: list[
-        GradientCheckpointingLayer
-    ]  # layers that compute their activations again in the backward pass; may be none
+    # Layers that compute their activations again in the backward pass; may be none.
+    checkpointed: list[GradientCheckpointingLayer]
+    shares: bool  # a prompt of several episodes runs once for all of them
 
     def autocast(self) -> AbstractContextManager:
         """The arithmetic that `precision` asks for."""

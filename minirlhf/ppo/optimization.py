@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from minirlhf.models.finite import first_bad
-from minirlhf.models.logprobs import Sequences, longest_first
+from minirlhf.models.logprobs import Sequences
+from minirlhf.models.passes import alike_together
 from minirlhf.ppo.losses import policy_losses, policy_statistics, value_losses, value_statistics
 from minirlhf.ppo.model import Models, recomputing
 from minirlhf.ppo.prompts import random_order
@@ -142,7 +143,8 @@ def minibatch_gradient(
         Sums over tokens of SUMS, the number of tokens, and the largest |ratio - 1|, all over all processes.
     """
     lengths = [len(trajectory.prompt_ids[i]) + len(trajectory.response_ids[i]) for i in chosen]
-    mine = processes.share([chosen[i] for i in longest_first(lengths)])
+    prompts = [tuple(trajectory.prompt_ids[i]) for i in chosen]
+    mine = processes.share([chosen[i] for i in alike_together(prompts, lengths)])
     tokens = int(trajectory.response_mask[chosen].sum())
 
     def own_share(micro_batch_size: int) -> tuple[Tensor, Tensor]:
@@ -175,9 +177,8 @@ def _add_gradient(
     sums, error = torch.zeros(len(SUMS), device=device), torch.zeros((), device=device)
     for first in range(0, len(mine), micro_batch_size):
         rows = mine[first : first + micro_batch_size]
-        batch = Sequences.pack(
-            [trajectory.prompt_ids[i] for i in rows], [trajectory.response_ids[i] for i in rows], device
-        )
+        prompts, responses = [trajectory.prompt_ids[i] for i in rows], [trajectory.response_ids[i] for i in rows]
+        batch = Sequences.pack(prompts, responses, device, models.shares)
         kept = mask[rows]
 
         def tokens_of(padded: Tensor, rows: list[int] = rows, kept: Tensor = kept) -> Tensor:
@@ -208,9 +209,14 @@ def _add_gradient(
 
 
 def _minibatches(config: PPOConfig, seed: int, update: int):
-    """(epoch, minibatch, episodes): each epoch a new random split of the batch into equal minibatches."""
+    """(epoch, minibatch, episodes): each epoch a new random split of the batch into equal minibatches.
+
+    Samples of one prompt stay together.
+    """
+    samples = config.samples_per_prompt
     for epoch in range(config.ppo_epochs):
-        order = random_order(config.batch_size, seed, "minibatches", update, epoch)
+        prompts = random_order(config.batch_size // samples, seed, "minibatches", update, epoch)
+        order = [prompt * samples + sample for prompt in prompts for sample in range(samples)]
         for minibatch in range(config.minibatches):
             first = minibatch * config.minibatch_size
             yield epoch, minibatch, order[first : first + config.minibatch_size]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from minirlhf.models.logprobs import Sequences, longest_first
+from minirlhf.models.logprobs import Sequences
+from minirlhf.models.passes import alike_together
 from minirlhf.ppo.model import Models
 from minirlhf.ppo.trajectory import Trajectory, pad_right
 from minirlhf.rewards.text import RewardFunction, call_reward, show
@@ -133,14 +134,14 @@ def _second_opinions(
 
     def ask(group: Sequence[int]) -> None:
         chosen = [response_ids[i] for i in group]
-        batch = Sequences.pack([prompt_ids[i] for i in group], chosen, models.policy.device)
+        batch = Sequences.pack([prompt_ids[i] for i in group], chosen, models.policy.device, models.shares)
         sizes = [len(response) for response in chosen]
         logprobs = models.reference_logprobs(batch, config.temperature).cpu().split(sizes)
         opinions = models.values(batch).cpu().split(sizes) if models.critic_trunk is not None else logprobs
         for index, row, value in zip(group, logprobs, opinions, strict=True):
             reference_logprobs[index], values[index] = row, value
 
-    models.micro_batch.each(longest_first(lengths), ask)
+    models.micro_batch.each(alike_together([tuple(ids) for ids in prompt_ids], lengths), ask)
     return reference_logprobs, values
 
 

@@ -180,9 +180,11 @@ class PPOTrainer:
 
     def rollout(self) -> Trajectory:
         """The episodes of the next update."""
-        start = self.updates_done * self.config.batch_size
-        chosen = episode_prompts(len(self.prompts), self.seed, start, self.config.batch_size)
-        seeds = episode_seeds(self.seed, start, self.config.batch_size)
+        config = self.config
+        start, samples = self.updates_done * config.batch_size, config.samples_per_prompt
+        different = episode_prompts(len(self.prompts), self.seed, start // samples, config.batch_size // samples)
+        chosen = [index for index in different for _ in range(samples)]
+        seeds = episode_seeds(self.seed, start, config.batch_size)
         return self._collect([(self.prompts.texts[index], self.prompts.ids[index]) for index in chosen], seeds)
 
     def learn(self, trajectory: Trajectory, targets: Targets) -> dict[str, float]:

@@ -43,6 +43,7 @@ class Targets:
     rewards: Tensor  # [B, R] scores, missing-EOS penalty and KL penalty
     advantages: Tensor  # [B, R] whitened over the global batch if so set
     returns: Tensor  # [B, R] targets of the values
+    monte_carlo: Tensor  # [B, R] what each state came to: the discounted sum of the rewards from there on
 
 
 def mask_of(lengths: Tensor, width: int) -> Tensor:

@@ -132,26 +132,26 @@ def can_draw(inputs: Inputs, key: str) -> bool:
 
 def draw_panels(inputs: Inputs) -> dict[str, Figure]:
     """Every panel that there is something to draw for, by key: laid out, its title standing over it."""
-    drawn = {}
+    return {key: draw_panel(panel, inputs) for key, panel in PANELS.items() if can_draw(inputs, key)}
+
+
+def draw_panel(panel: Panel, inputs: Inputs) -> Figure:
+    """One panel, whether it is of PANELS or not."""
     width, height = PANEL[0], PANEL[1] + TITLE
     with matplotlib.rc_context(RC):
-        for key, panel in PANELS.items():
-            if not can_draw(inputs, key):
-                continue
-            figure = Figure(figsize=(width, height), dpi=DPI, layout="tight")
-            figure.get_layout_engine().set(pad=0.4, rect=(0, 0, 1, PANEL[1] / height))  # pad: font sizes
-            ax = figure.add_subplot()
-            panel.draw(inputs, ax)
-            for axis in (ax.xaxis, ax.yaxis):
-                if isinstance(locator := axis.get_major_locator(), AutoLocator):
-                    # Else the number of ticks follows the room that is left, and that room the ticks' labels.
-                    locator.set_params(nbins=TICKS)
-            # Once, and no more: an engine left in place has everything drawn twice.
-            figure.get_layout_engine().execute(figure)
-            figure.set_layout_engine(None)
-            figure.text(ax.get_position().x0, 1 - 0.05 / height, panel.title, va="top", fontsize=10, fontweight="bold")
-            drawn[key] = figure
-    return drawn
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="tight")
+        figure.get_layout_engine().set(pad=0.4, rect=(0, 0, 1, PANEL[1] / height))  # pad: font sizes
+        ax = figure.add_subplot()
+        panel.draw(inputs, ax)
+        for axis in (ax.xaxis, ax.yaxis):
+            if isinstance(locator := axis.get_major_locator(), AutoLocator):
+                # Else the number of ticks follows the room that is left, and that room the ticks' labels.
+                locator.set_params(nbins=TICKS)
+        # Once, and no more: an engine left in place has everything drawn twice.
+        figure.get_layout_engine().execute(figure)
+        figure.set_layout_engine(None)
+        figure.text(ax.get_position().x0, 1 - 0.05 / height, panel.title, va="top", fontsize=10, fontweight="bold")
+    return figure
 
 
 def write_pictures(panels: dict[str, Figure], folder: Path) -> list[str]:

@@ -129,22 +129,22 @@ def reward_table(inputs: Inputs) -> Table:
     accuracy = metrics.get("reward_intervals", {}).get("accuracy")
     ceiling, rules, confidence = (metrics.get(f"reward_{name}", {}) for name in ("ceiling", "rules", "confidence"))
     cells = {
-        "accuracy on held-out comparisons": with_interval(accuracy, 3) or _number(metrics.get("reward_accuracy")),
-        "on the given ones": _number(metrics.get("reward_accuracy_given")),
-        "on those of SFT's summaries": _number(metrics.get("reward_accuracy_collected")),
+        "accuracy on held-out comparisons": with_interval(accuracy, 3) or plain_number(metrics.get("reward_accuracy")),
+        "on the given ones": plain_number(metrics.get("reward_accuracy_given")),
+        "on those of SFT's summaries": plain_number(metrics.get("reward_accuracy_collected")),
         "the most that the annotators' noise allows": with_interval(ceiling.get("accuracy"), 3),
-        "share of the way there from guessing": _number(ceiling.get("share_of_the_way")),
+        "share of the way there from guessing": plain_number(ceiling.get("share_of_the_way")),
         "accuracy of the rule that the longer wins (a coin: 0.500)": with_interval(rules.get("longer"), 3),
-        "loss, nats a comparison (guessing: 0.693)": _number(metrics.get("reward_test_loss")),
-        "Brier score (guessing: 0.250)": _number(confidence.get("brier")),
-        "expected calibration error": _number(confidence.get("ece")),
-        "both scored alike": _number(confidence.get("ties")),
+        "loss, nats a comparison (guessing: 0.693)": plain_number(metrics.get("reward_test_loss")),
+        "Brier score (guessing: 0.250)": plain_number(confidence.get("brier")),
+        "expected calibration error": plain_number(confidence.get("ece")),
+        "both scored alike": plain_number(confidence.get("ties")),
         "ordered as the gold judge does": with_interval(gold.get("model"), 3),
         "so ordered by the annotators": with_interval(gold.get("annotators"), 3),
-        "rank correlation of score and gold": _number(gold.get("spearman")),
+        "rank correlation of score and gold": plain_number(gold.get("spearman")),
         "the longer summary preferred": with_interval(length.get("longer_by_model"), 3),
         "so preferred by the annotators": with_interval(length.get("longer_by_annotators"), 3),
-        "rank correlation of score and length": _number(length.get("spearman")),
+        "rank correlation of score and length": plain_number(length.get("spearman")),
     }
     return Table("Reward model", ("", "held out"), [(text, cell) for text, cell in cells.items() if cell])
 
@@ -203,10 +203,16 @@ def people_tables(inputs: Inputs) -> list[Table]:
         for name, row in found["judges"].items()
     ]
     header = ("", "agrees with people's votes", "prefers the longer summary", "prefers the first or left one")
-    return [
+    tables = [
         Table("People's votes", ("", "votes", "share of the votes"), rates),
         Table("Judges next to people", header, judges),
     ]
+    if found["attention"]:
+        checks = [
+            (shorten(name), str(row["pairs"]), percent(row["percent"])) for name, row in found["attention"].items()
+        ]
+        tables.append(Table("Pairs whose answer is known", ("voter", "pairs", "answered so"), checks))
+    return tables
 
 
 def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) -> str:
@@ -255,7 +261,8 @@ def without_interval(row: Row | None, decimals: int | str) -> str:
     return "" if row is None else _format(row["value"], decimals)
 
 
-def _number(value: float | None) -> str:
+def plain_number(value: float | None) -> str:
+    """A number of three decimals; nothing where it was not measured."""
     return "" if value is None else _format(value, 3)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from trl import RewardConfig, RewardTrainer
 
+from minirlhf.models.prefixes import shares_prefixes
 from minirlhf.rewards.model import RewardModel, pad, raw_scores
 from minirlhf.text.comparisons import group_comparisons
 from minirlhf.training.guards import FiniteTrainer, HalvingTrainer
@@ -31,17 +32,21 @@ def collate_groups(groups: list[dict]) -> dict[str, Tensor]:
     ...                         {"sequences": [three, three], "pairs": [[0, 1]]}])
     >>> batch["input_ids"].tolist(), batch["lengths"].tolist(), batch["pairs"].tolist()
     ([[5, 6, 7], [5, 6, 0], [8, 0, 0], [8, 0, 0]], [3, 2, 1, 1], [[1, 0], [2, 3]])
+    >>> batch["groups"].tolist()
+    [0, 0, 1, 1]
 
     Returns what the model reads, each [N, T] (`input_ids`, and `token_type_ids` where sequences have them), `lengths`
-    [N], `pairs` [M, 2], which index the N sequences, and the number of `comparisons`, M. What stands in the padding is
-    never read: masks are made from lengths.
+    [N], `groups` [N] (their posts), `pairs` [M, 2], which index the N sequences, and their number, `comparisons`. What
+    stands in the padding is never read: masks are made from lengths.
     """
     sequences = [sequence for group in groups for sequence in group["sequences"]]
     pairs, offset = [], 0
     for group in groups:
         pairs += [[offset + index for index in pair] for pair in group["pairs"]]
         offset += len(group["sequences"])
+    sizes = torch.tensor([len(group["sequences"]) for group in groups])
     return pad(sequences) | {
+        "groups": torch.arange(len(groups)).repeat_interleave(sizes),
         "pairs": torch.tensor(pairs),
         "comparisons": len(pairs),
     }
@@ -50,12 +55,19 @@ def collate_groups(groups: list[dict]) -> dict[str, Tensor]:
 class GroupedRewardTrainer(FiniteTrainer, HalvingTrainer, RewardTrainer):
     """TRL's RewardTrainer on groups of comparisons (see `group_comparisons`) instead of single pairs.
 
-    Departs from it in that a summary is encoded once for all comparisons it is in, that a decoder's score is read at
-    the last token by length (TRL looks for the last token that is not padding, which for GPT-2 skips the EOS), and
-    that an encoder may be trained, on post and summary as a pair of texts.
+    Departs from it in that a summary is encoded once for all comparisons it is in, and its post once for all summaries,
+    that a decoder's score is read at the last token by length (TRL looks for the last token that is not padding, which
+    for GPT-2 skips the EOS), and that an encoder may be trained, on post and summary as a pair of texts.
     """
 
     stage = "reward"
+
+    def __init__(self, model, *args, **kwargs):
+        super().__init__(model, *args, **kwargs)
+        # Activations that are computed again would need keys and values that are gone by then.
+        self._shares = (
+            not self.args.gradient_checkpointing and hasattr(model, "score") and shares_prefixes(model.base_model)
+        )
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset  # encoded already
@@ -65,7 +77,7 @@ class GroupedRewardTrainer(FiniteTrainer, HalvingTrainer, RewardTrainer):
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         with self.accelerator.autocast():  # accelerate's own is around the model's `forward`, which is not called
-            rewards = pass_through(model, raw_scores, **_read(inputs))
+            rewards = pass_through(model, raw_scores, **self._read(inputs))
         chosen, rejected = rewards[inputs["pairs"]].unbind(1)
         loss = -torch.nn.functional.logsigmoid(chosen - rejected).sum() / inputs["comparisons"]
         mode = "train" if self.model.training else "eval"
@@ -78,14 +90,14 @@ class GroupedRewardTrainer(FiniteTrainer, HalvingTrainer, RewardTrainer):
         parts = []
         for pairs in inputs["pairs"].chunk(number):
             compared, pairs = pairs.unique(return_inverse=True)
-            summaries = {name: rows[compared] for name, rows in _read(inputs).items()}
+            summaries = {name: rows[compared] for name, rows in self._read(inputs).items()}
             parts.append(inputs | summaries | {"pairs": pairs})
         return parts
 
-
-def _read(inputs: dict) -> dict[str, Tensor]:
-    """What the model reads of a batch, a row a summary."""
-    return {name: rows for name, rows in inputs.items() if name not in ("pairs", "comparisons")}
+    def _read(self, inputs: dict) -> dict[str, Tensor]:
+        """What `raw_scores` takes of a batch, a row a summary."""
+        others = ("pairs", "comparisons") if self._shares else ("pairs", "comparisons", "groups")
+        return {name: rows for name, rows in inputs.items() if name not in others}
 
 
 def train_reward_model(

@@ -7,6 +7,8 @@ take a generated EOS for padding.
 
 import math
 from contextlib import nullcontext
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +21,8 @@ from minirlhf.hub.locate import model_place
 from minirlhf.models.adapters import plain
 from minirlhf.models.kernels import use_fast_kernels
 from minirlhf.models.loading import check_vocabulary, load_reward_model
+from minirlhf.models.passes import alike_together, longest_alike
+from minirlhf.models.prefixes import last_states, shares_prefixes
 from minirlhf.models.trunk import at_least_float32
 from minirlhf.rewards.likelihood import Likelihood
 from minirlhf.runtime.errors import UserError
@@ -84,6 +88,7 @@ class RewardModel:
         self.batch_size = BatchSize(batch_size, "reward model: batch_size", "a smaller one, bf16 or shorter prompts")
         self.device, self.precision = torch.device(device), precision
         use_fast_kernels(model)
+        self._shares = hasattr(model, "score") and shares_prefixes(model.base_model)
         self.likelihood, self.desc = likelihood, desc
         if format == "concat" and tokenizer.eos_token_id is None:
             raise UserError("reward model: its tokenizer has no EOS, which the format 'concat' needs; try 'pair'")
@@ -92,7 +97,7 @@ class RewardModel:
     def load(cls, name: str | Path, revision: str | None = None, **options) -> "RewardModel":
         """The reward model of a folder or a hub name.
 
-        Its `reward.json` holds mean, scale and format. Where it also names a `model` (and `revision`), the
+        Its `reward.json` holds mean, scale and format (else None). Where it also names a `model` (and `revision`), the
         folder holds no weights: they are those of that pretrained model. Where it has weights for a `likelihood`, the
         language model is in a folder of that name. `options` go to the constructor and win.
         """
@@ -109,7 +114,7 @@ class RewardModel:
         settings = {key: settings[key] for key in ("format", "mean", "scale", "max_length") if key in settings}
         model, tokenizer = load_reward_model(name, revision), read_tokenizer(name, revision)
         check_vocabulary(model, tokenizer, name)
-        return cls(model, tokenizer, **(settings | options))
+        return cls(model, tokenizer, **({"format": None} | settings | options))
 
     def __call__(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[float]:
         """Normalised scores of B responses; `ended` says which of them ended by themselves."""
@@ -118,7 +123,8 @@ class RewardModel:
         with nullcontext() if self.desc is None else Progress(len(scores), "summaries", self.desc) as progress:
 
             def score(group: list[int]) -> None:
-                for index, raw in zip(group, self._score([sequences[i] for i in group]).tolist(), strict=True):
+                raws = self._score([prompts[i] for i in group], [sequences[i] for i in group])
+                for index, raw in zip(group, raws.tolist(), strict=True):
                     scores[index] = (raw - self.mean) / self.scale
                 if progress is not None:
                     progress.update(len(group))
@@ -126,14 +132,14 @@ class RewardModel:
             # Those of like length together, since all are padded to the longest; the longest first: where the memory
             # does not suffice, it shows at once.
             lengths = [len(sequence["input_ids"]) for sequence in sequences]
-            order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+            order, longest = alike_together(prompts, lengths), longest_alike(prompts, lengths)
             width = self.model.config.get_text_config().hidden_size
 
             def count(rows: int, first: int) -> int:
-                """Sequences in a pass, none of them longer than its first."""
+                """Sequences in a pass that begins with this one."""
                 if self.device.type == "cpu":
-                    return min(rows, CPU_ELEMENTS // (width * lengths[first]))
-                return rows * lengths[order[0]] // lengths[first]
+                    return min(rows, CPU_ELEMENTS // (width * longest[first]))
+                return rows * lengths[order[0]] // longest[first]
 
             self.batch_size.each(order, score, count)
         if self.likelihood is None:
@@ -184,9 +190,12 @@ class RewardModel:
             raise UserError(f"reward model: a response of {tokens} tokens does not fit its {self.max_length} positions")
 
     @torch.no_grad()
-    def _score(self, sequences: list[dict[str, list[int]]]) -> Tensor:
+    def _score(self, prompts: list[str], sequences: list[dict[str, list[int]]]) -> Tensor:
         """Raw scores [b] of encoded inputs."""
         inputs = {name: rows.to(self.device) for name, rows in pad(sequences).items()}
+        if self._shares and len(set(prompts)) < len(prompts):
+            groups = [at for at, (_, alike) in enumerate(groupby(prompts)) for _ in alike]
+            inputs["groups"] = torch.tensor(groups, device=self.device)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             return raw_scores(self.model, **inputs).cpu()
 
@@ -211,15 +220,22 @@ def pad(sequences: list[dict[str, list[int]]]) -> dict[str, Tensor]:
     return padded | {"lengths": torch.tensor([len(sequence["input_ids"]) for sequence in sequences])}
 
 
-def raw_scores(model: "PreTrainedModel", input_ids: Tensor, lengths: Tensor, **inputs: Tensor) -> Tensor:
+def raw_scores(
+    model: "PreTrainedModel", input_ids: Tensor, lengths: Tensor, groups: Tensor | None = None, **inputs: Tensor
+) -> Tensor:
     """Scores [N], not normalised, of right-padded `input_ids` [N, T]; lengths [N]; in training and in scoring.
 
-    An encoder pools where it always does; a decoder is read at the last token. `inputs` are what else it reads of
-    every token, [N, T] each.
+    An encoder pools where it always does; a decoder is read at the last token. `groups` [N], not falling, says which
+    sequences begin alike, where the model `shares_prefixes`. `inputs` are what else it reads of every token, [N, T].
     """
     if not hasattr(model, "score"):
         mask = (torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]).long()
         return at_least_float32(model(input_ids=input_ids, attention_mask=mask, **inputs).logits[:, 0])
+    if groups is not None:
+        rows = [row[:length] for row, length in zip(input_ids.tolist(), lengths.tolist(), strict=True)]
+        alike = groupby(zip(groups.tolist(), rows, strict=True), key=itemgetter(0))
+        last = last_states(model.base_model, [[row for _, row in group] for _, group in alike], input_ids.device)
+        return at_least_float32(model.score(last)[:, 0])
     # All ones: under causal attention padding on the right reaches no real token.
     mask = torch.ones_like(input_ids)
     hidden = model.base_model(input_ids=input_ids, attention_mask=mask, use_cache=False, **inputs)[0]

@@ -46,14 +46,14 @@ class KeyValueBuffer(Cache):
         super().__init__(layers=[])
         self.rows, self.padded_prompt, self.capacity = rows, padded_prompt, capacity
 
-    def fill(self, first_row: int, prefix: Cache, repeats: int) -> None:
-        """Copy a prefilled group of prompts in, each `repeats` times, its last token in slot `padded_prompt - 1`."""
+    def fill(self, first_row: int, prefix: Cache, owner: Tensor) -> None:
+        """Copy prefilled prompts in, a row for each entry of `owner`, their last tokens in slot `padded_prompt - 1`."""
         for index, source in enumerate(prefix.layers):
             if index == len(self.layers):
                 self.layers.append(self._new_layer(source.keys, source.values))
             layer = self.layers[index]
             for target, states in ((layer.keys, source.keys), (layer.values, source.values)):
-                states = states.repeat_interleave(repeats, dim=0) if repeats > 1 else states
+                states = states[owner]
                 rows = slice(first_row, first_row + states.shape[0])
                 target[rows, :, self.padded_prompt - states.shape[2] : self.padded_prompt] = states
 

@@ -16,21 +16,19 @@ Shapes: B responses, P longest prompt, R longest response, V vocabulary, H hidde
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
+from minirlhf.models.passes import pass_tokens
 from minirlhf.models.trunk import TrunkAndHead, check_fits
 from minirlhf.runtime.errors import TrainingError, UserError
 from minirlhf.runtime.memory import BatchSize
 from minirlhf.sampling.cache import KeyValueBuffer
 from minirlhf.sampling.draw import sample_tokens, uniform_numbers
 from minirlhf.sampling.static import can_be_static, decode_static
-
-# Padded prompt tokens in one prefill pass: enough to keep the matrix units busy, few enough to pad little.
-PREFILL_TOKENS = {"cpu": 1024}
-PREFILL_TOKENS_ACCELERATOR = 32_768
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def generate(
     length = torch.zeros(count, dtype=torch.long, device=parts.device)
     ended = torch.zeros(count, dtype=torch.bool, device=parts.device)
 
-    limit = prefill_tokens(parts.device.type)
+    limit = pass_tokens(parts.device.type)
 
     def sample_group(chosen: Sequence[int]) -> None:
         rows = [index * samples_per_prompt + sample for index in chosen for sample in range(samples_per_prompt)]
@@ -198,16 +196,16 @@ def _decode(
         )[:, -1]
 
 
-def prefill_tokens(device_type: str) -> int:
-    """Padded prompt tokens in one prefill pass."""
-    return PREFILL_TOKENS.get(device_type, PREFILL_TOKENS_ACCELERATOR)
-
-
 def _prefill(parts: TrunkAndHead, prompts: list[Sequence[int]], max_new_tokens: int, repeats: int, limit: int) -> State:
-    """Run the prompts once each (longest first), and lay their keys and values out for `repeats` rows a prompt."""
+    """Run the prompts (longest first) and lay their keys and values out for `repeats` rows each.
+
+    Neighbours that are the same run once.
+    """
     device, padded = parts.device, len(prompts[0])
+    alike = [(prompt, sum(repeats for _ in same)) for prompt, same in groupby(prompts)]
+    prompts, rows = [prompt for prompt, _ in alike], [number for _, number in alike]
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    cache = KeyValueBuffer(len(prompts) * repeats, padded, padded + max_new_tokens)
+    cache = KeyValueBuffer(sum(rows), padded, padded + max_new_tokens)
     hidden, first = [], 0
     while first < len(prompts):
         width = len(prompts[first])
@@ -218,17 +216,27 @@ def _prefill(parts: TrunkAndHead, prompts: list[Sequence[int]], max_new_tokens: 
             input_ids, attention_mask, position_ids=position_ids, past_key_values=prefix, use_cache=True
         )
         hidden.append(states[:, -1])
-        cache.fill(first * repeats, prefix, repeats)
+        cache.fill(sum(rows[:first]), prefix, _owners(rows[first : first + len(group)], device))
         first += len(group)
     positions = torch.arange(padded + max_new_tokens, device=device)
     mask = positions[None, :] >= padded - lengths[:, None]  # [prompts, P + max_new_tokens]
+    owner = _owners(rows, device)
     return State(
         cache=cache,
-        attention_mask=mask.repeat_interleave(repeats, dim=0),
-        prompt_length=lengths.repeat_interleave(repeats),
+        attention_mask=mask[owner],
+        prompt_length=lengths[owner],
         padded_prompt=padded,
-        hidden=torch.cat(hidden).repeat_interleave(repeats, dim=0),
+        hidden=torch.cat(hidden)[owner],
     )
+
+
+def _owners(rows: list[int], device: torch.device) -> Tensor:
+    """Which prompt each row is of, where the prompts have so many rows.
+
+    >>> _owners([2, 1], "cpu").tolist()
+    [0, 0, 1]
+    """
+    return torch.tensor([prompt for prompt, number in enumerate(rows) for _ in range(number)], device=device)
 
 
 def pad_left(sequences: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:

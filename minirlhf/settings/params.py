@@ -13,6 +13,8 @@ from minirlhf.runtime.arithmetic import Arithmetic
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_text
 from minirlhf.runtime.launch import check_command
+from minirlhf.runtime.trackers import Name as Tracker
+from minirlhf.runtime.trackers import check_installed
 from minirlhf.settings.algorithms import BaselineParams, DPOParams, GRPOParams, RLOOParams
 from minirlhf.settings.data import EMBEDDED, DataParams, ModelParams
 from minirlhf.settings.evaluation import EvaluateParams
@@ -34,7 +36,7 @@ class Params(Section):
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["fp32", "bf16"]
     resume_minutes: Annotated[float, Field(ge=0)]  # between resume points of sft, reward and ppo; changes no result
-    tensorboard: bool  # also write the curves for TensorBoard; changes no result
+    trackers: Annotated[tuple[Tracker, ...], AfterValidator(check_installed)]  # of sft, reward, ppo; change no result
     data: DataParams
     model: ModelParams
     sft: SFTParams

@@ -31,6 +31,11 @@ class PPOConfig(BaseModel):
     # How much
     episodes: int = Field(10_240, ge=1, description="episodes of the whole run; a multiple of batch_size")
     batch_size: int = Field(64, ge=2, description="episodes sampled for one update, over all processes")
+    samples_per_prompt: int = Field(
+        1,
+        ge=1,
+        description="episodes in a row with the same prompt, which then runs once; divides batch_size / minibatches",
+    )
     ppo_epochs: int = Field(4, ge=1, description="passes over the episodes of an update")
     minibatches: int = Field(1, ge=1, description="optimizer steps a pass; divides batch_size")
     micro_batch_size: int = Field(
@@ -113,6 +118,11 @@ class PPOConfig(BaseModel):
             raise ValueError(f"episodes ({self.episodes}) must be a multiple of batch_size ({self.batch_size})")
         if self.batch_size % self.minibatches:
             raise ValueError(f"minibatches ({self.minibatches}) must divide batch_size ({self.batch_size})")
+        if self.minibatch_size % self.samples_per_prompt:
+            raise ValueError(
+                f"samples_per_prompt ({self.samples_per_prompt}) must divide batch_size / minibatches "
+                f"({self.minibatch_size})"
+            )
         if self.deliver == "best" and not (self.eval_every and self.kl_coef):
             raise ValueError(
                 "deliver: best needs eval_every and kl_coef above 0: the best by proxy reward alone is the most hacked"

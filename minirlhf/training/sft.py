@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
+from minirlhf.models.passes import passes
 from minirlhf.models.trunk import TrunkAndHead, at_least_float32
 from minirlhf.text.prompts import encode, encode_prompts
 from minirlhf.training.guards import FiniteTrainer, HalvingTrainer
@@ -46,10 +47,12 @@ class SummaryTrainer(FiniteTrainer, HalvingTrainer, SFTTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if inputs["labels"].is_cuda:  # TRL does so itself
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels = inputs["labels"][:, 1:]  # [B, T - 1]: what the position before predicts
+        order = inputs["attention_mask"].sum(1).argsort(descending=True, stable=True)
+        ids, mask, labels = (inputs[name][order] for name in ("input_ids", "attention_mask", "labels"))
+        labels = labels[:, 1:]  # [B, T - 1]: what the position before predicts
         labelled = labels != -100
         with self.accelerator.autocast():  # accelerate's own is around the model's `forward`, which is not called
-            logits = pass_through(model, self._logits_at, inputs["input_ids"], inputs["attention_mask"], labelled)
+            logits = pass_through(model, self._logits_at, ids, mask, labelled)
         loss = torch.nn.functional.cross_entropy(at_least_float32(logits), labels[labelled], reduction="sum")
         if num_items_in_batch is None:
             loss = loss / labelled.sum()
@@ -63,9 +66,14 @@ class SummaryTrainer(FiniteTrainer, HalvingTrainer, SFTTrainer):
         return [dict(zip(inputs, piece, strict=True)) for piece in pieces]
 
     def _logits_at(self, _, input_ids: Tensor, attention_mask: Tensor, wanted: Tensor) -> Tensor:
-        """Logits [N, V] at the N positions that are `wanted` [B, T - 1], of `input_ids` [B, T]."""
-        hidden = self._parts.hidden(input_ids, attention_mask, use_cache=False)[:, :-1]
-        return self._parts.logits(hidden[wanted])
+        """Logits [N, V] at the N positions that are `wanted` [B, T - 1], of `input_ids` [B, T], longest first."""
+        lengths = attention_mask.sum(1).tolist()
+        states = []
+        for rows in passes(range(len(lengths)), lengths, input_ids.device.type):
+            width = lengths[rows[0]]
+            hidden = self._parts.hidden(input_ids[rows, :width], attention_mask[rows, :width], use_cache=False)
+            states.append(hidden[:, :-1][wanted[rows, : width - 1]])
+        return self._parts.logits(torch.cat(states))
 
 
 def train_sft(

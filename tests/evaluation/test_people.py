@@ -8,7 +8,7 @@ import pytest
 from minirlhf.evaluation.people import LONGER, match, metrics
 from minirlhf.evaluation.winrate import by_post, win_rates
 from minirlhf.feedback.pairs import SYSTEMS, pair_of
-from minirlhf.feedback.votes import Vote, Votes, digest
+from minirlhf.feedback.votes import Pair, Summary, Vote, Votes, digest
 from minirlhf.sampling.summaries import Summaries
 from minirlhf.statistics.bootstrap import Bootstrap
 
@@ -83,6 +83,21 @@ def test_every_number_by_hand():
     # Left won, the sides being swapped on odd posts: 2 of anna's 5 and 1 of ben's 4 on SFT; 2 of 2; 0 of 1.
     assert found["judges"]["people"]["first_place"]["value"] == pytest.approx(5 / 12, abs=1e-6)
     json.dumps(found, allow_nan=False)
+
+
+def test_a_known_answer_tells_of_its_voter_alone():
+    votes, plain = votes_of(ALL), votes_of(ALL)
+    check = Pair(prompt="known", summaries=(Summary(text="a"), Summary(text="b")), known=0)
+    votes.pairs[check.id] = check
+    for voter, choice in {"anna": "left", "ben": "right", "carl": "skip"}.items():
+        votes.take(Vote(id=digest(voter), voter=voter, pair=check.id, left=0, choice=choice, shown=check.shown(0)))
+    lengths = {name: np.ones(POSTS) for name in ("ppo", "reference", "sft")}
+    found, without = (
+        metrics(match(of, PROMPTS, systems()), {}, lengths, {}, Bootstrap(0, 50)) for of in (votes, plain)
+    )
+    attention = found.pop("attention")
+    assert {voter: row["percent"]["value"] for voter, row in attention.items()} == {"anna": 1.0, "ben": 0.0}
+    assert found | {"attention": {}} == without
 
 
 def test_win_rates_of_voters_are_for_other_voters_too():

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from minirlhf.feedback.agreement import CHANCELESS, LACKING, agreement, consistency, position, table
+from minirlhf.feedback.agreement import CHANCELESS, LACKING, agreement, attention, consistency, position, table
 from minirlhf.feedback.votes import Pair, Summary, Vote, Votes, digest
 from minirlhf.statistics.bootstrap import Bootstrap
 
@@ -78,3 +78,14 @@ def test_agreement_with_oneself():
         votes.cast[key] = vote.model_copy(update=again)
     found = consistency(votes)  # the first one again (the sides are swapped), the second one otherwise
     assert found["pairs"] == 2 and found["percent"]["value"] == 0.5
+
+
+def test_attention_is_told_by_voter():
+    votes = votes_of(anna="1111", ben="10ts")
+    votes.pairs = {key: pair.model_copy(update={"known": 0}) for key, pair in votes.pairs.items()}
+    found = attention(votes)
+    assert {voter: (row["pairs"], row["percent"]["value"]) for voter, row in found.items()} == {
+        "anna": (4, 1.0),
+        "ben": (3, pytest.approx(1 / 3)),
+    }
+    assert agreement(votes, Bootstrap(0, 50))["pairs"] == 0

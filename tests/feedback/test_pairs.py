@@ -6,16 +6,22 @@ from collections import Counter
 import pytest
 
 from minirlhf.feedback.pairs import (
+    CHECK_EVERY,
+    CHECKS,
+    CLEAR,
     REPEAT_AFTER,
     REPEAT_EVERY,
     Queue,
     by_closeness,
     by_disagreement,
     candidate_pairs,
+    clear_pairs,
     result_pairs,
 )
 from minirlhf.feedback.votes import Pair, Summary, Vote, Votes, add, digest
 from minirlhf.runtime.files import write_jsonl
+from minirlhf.world.grammar import VALUES
+from minirlhf.world.judge import judge
 
 
 def some(count: int, split: str = "train", each: int = 3) -> list[Pair]:
@@ -41,6 +47,7 @@ def session(queue: Queue, voter: str, count: int, votes: list[Vote] | None = Non
     return asks
 
 
+RECORD = {slot: values[0] for slot, values in VALUES.items()}
 PAIRS = some(60) + some(10, "validation") + some(10, "test")
 
 
@@ -154,3 +161,32 @@ def test_a_chat_is_shown_as_what_is_said_and_trained_on_as_its_messages(tmp_path
     add(tmp_path, votes, [cast(Queue([pair], 1.0).ask("anna", []), "anna", 0)], {pair.id: pair})
     (row,) = votes.comparisons("train")
     assert row["prompt"] == "<|user|>Sum it up.<|end|>" and row["prompt"].messages == messages
+
+
+def test_one_of_fifteen_pairs_has_a_known_answer_and_its_post_no_other():
+    checks = [pair.with_answer(0) for pair in PAIRS[:30:3]]
+    asks = session(Queue(PAIRS, 0.25, checks=checks), "anna", 12 * CHECK_EVERY)
+    places = [place for place, ask in enumerate(asks) if ask.pair.known is not None]
+    assert [place // CHECK_EVERY for place in places] == list(range(10))  # until there are no more
+    assert len({place % CHECK_EVERY for place in places}) > 3  # at places that nobody can learn
+    assert len({asks[place].pair.id for place in places}) == 10 and not any(asks[place].repeat for place in places)
+    assert {asks[place].rule for place in places} == {"random"}
+    posts = {pair.prompt for pair in checks}
+    assert not [ask for ask in asks if ask.pair.known is None and ask.pair.prompt in posts]
+
+
+def test_the_embedded_world_has_clear_pairs_and_others_have_none():
+    good, bad = Summary(text=" my sister hid my tent"), Summary(text=" long story. no words. and so on", ended=False)
+    record = {"relation": "sister", "verb": "hid", "object": "tent"}
+    golds = [judge(side.text, RECORD | record, side.ended).score for side in (good, bad)]
+    assert golds[0] - golds[1] >= CLEAR
+    pairs = [
+        Pair(prompt=f"{post}", summaries=sides, record=RECORD | record)
+        for post in range(2 * CHECKS)
+        for sides in ((good, bad), (bad, good), (good, good))
+    ]
+    found = clear_pairs(pairs)
+    assert len({pair.prompt for pair in found}) == len(found) == CHECKS
+    assert all(pair.summaries[pair.known] == good for pair in found)
+    assert clear_pairs(PAIRS) == []
+    assert clear_pairs([pair.model_copy(update={"split": "test"}) for pair in pairs]) == []

@@ -102,8 +102,25 @@ def test_a_disk_that_takes_nothing_is_said_in_one_line(tmp_path):
         add(tmp_path, Votes(pairs={pair().id: pair()}), [vote(1)], {})
 
 
+def test_an_attention_check_counts_for_nothing_but_its_voter(tmp_path):
+    check = pair().with_answer(1)
+    cast = [
+        vote(1, "right", of=check),  # the second, and it stood on the right
+        vote(2, "right", of=check, left=1, voter="ben"),
+        vote(3, "tie", of=check, voter="carl"),
+        vote(4, "skip", of=check, voter="dora"),
+        vote(5, "left"),  # on the same texts, where nobody knows the answer
+    ]
+    assert not add(tmp_path, Votes(), cast, {check.id: check, pair().id: pair()})
+    found = read_votes(tmp_path)
+    assert found.checks() == {"anna": [True], "ben": [False], "carl": [False]}
+    assert [counted.id for counted in found.counted()] == [cast[4].id]
+    assert [row["chosen"] for row in found.comparisons("train")] == [" one"] and not found.repeats()
+
+
 def test_only_the_texts_name_a_pair():
     assert pair(split="test").id == pair(record={"a": "b"}).id != pair("another").id
+    assert len({pair().id, pair().with_answer(0).id, pair().with_answer(1).id}) == 3
     assert pair().shown(0) != pair().shown(1)
 
 

@@ -103,6 +103,19 @@ def test_a_repeat_is_taken_once_with_its_sides_swapped(session, tmp_path):
     assert first.left == 1 - again.left and len(votes.counted()) == len(votes.cast) - 1
 
 
+def test_the_page_cannot_tell_a_pair_whose_answer_is_known(tmp_path):
+    pairs = some_pairs(60)
+    session = Session(tmp_path, Queue(pairs[:40], 1.0, checks=[pair.with_answer(0) for pair in pairs[40:]]), wanted=300)
+    state, told = session.next("anna"), set()
+    for _ in range(30):
+        told.add(tuple(state["ask"]))
+        assert "known" not in json.dumps(state) and state["ask"]["rule"] == "random"
+        state = session.vote("anna", said(state))
+    (right,) = read_votes(tmp_path).checks().values()
+    assert len(right) == 2 and len(told) == 1
+    assert state["decided"] == 30 - 2 - 2  # without two checks and two repeats
+
+
 def test_nothing_left_is_said(tmp_path):
     session = Session(tmp_path, Queue(some_pairs(2), 1.0))
     state = session.next("anna")

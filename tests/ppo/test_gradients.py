@@ -9,7 +9,7 @@ from minirlhf.models.logprobs import Sequences
 from minirlhf.ppo import PPOConfig, PPOTrainer
 from minirlhf.ppo.advantages import compute_targets
 from minirlhf.ppo.losses import policy_losses, value_losses
-from minirlhf.ppo.optimization import SUMS, minibatch_gradient
+from minirlhf.ppo.optimization import SUMS, _minibatches, minibatch_gradient
 from minirlhf.runtime.memory import BatchSize
 from tests.ppo.conftest import count_w7, make_policy
 
@@ -134,3 +134,42 @@ def test_bf16_ratio_is_near_1(tokenizer, prompts):
     row = trainer.update()
     assert row["ratio_error"] < 0.1
     assert trainer.models.policy.model.lm_head.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("critic", ["shared", "separate"])
+def test_a_prompt_of_several_episodes_runs_once_and_the_gradient_stays(tokenizer, prompts, critic):
+    trainer = make_trainer(tokenizer, prompts, critic=critic, samples_per_prompt=4, minibatches=2)
+    trajectory, targets = moved(trainer)
+    assert [trajectory.prompt_ids[i] for i in range(0, 16, 4)] == [trajectory.prompt_ids[i] for i in range(3, 16, 4)]
+    assert len({tuple(ids) for ids in trajectory.prompt_ids}) == 4 and len(set(trajectory.responses)) > 4
+    assert trainer.models.shares
+    _, expected = gradient(trainer, trajectory, targets, shares=False)
+    tokens = []
+    trainer.models.policy.trunk.wte.register_forward_pre_hook(lambda module, ids: tokens.append(ids[0].numel()))
+    for size in (16, 6, 1):
+        statistics, gradients = gradient(trainer, trajectory, targets, micro_batch=batches_of(size))
+        torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-5)
+        if size == 16:
+            whole = 16 * max(
+                len(p) + len(r) - 1 for p, r in zip(trajectory.prompt_ids, trajectory.response_ids, strict=True)
+            )
+            assert sum(tokens) < whole
+
+
+def test_minibatches_keep_the_samples_of_a_prompt_together():
+    config = PPOConfig(**SETTINGS | {"samples_per_prompt": 4, "minibatches": 2, "ppo_epochs": 3})
+    chosen = [rows for _, _, rows in _minibatches(config, seed=1, update=0)]
+    assert len(chosen) == 6 and all(
+        sorted(one + other) == list(range(16)) for one, other in zip(chosen[::2], chosen[1::2], strict=True)
+    )
+    assert all(
+        rows[at : at + 4] == list(range(rows[at], rows[at] + 4)) and rows[at] % 4 == 0
+        for rows in chosen
+        for at in (0, 4)
+    )
+    assert chosen[0] != chosen[2] or chosen[2] != chosen[4]
+
+
+def test_samples_that_do_not_divide_a_minibatch_are_refused():
+    with pytest.raises(ValueError, match="samples_per_prompt .3. must divide batch_size / minibatches .8."):
+        PPOConfig(**SETTINGS | {"samples_per_prompt": 3, "minibatches": 2})

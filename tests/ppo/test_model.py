@@ -3,7 +3,8 @@ import torch
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from minirlhf.models import logprobs as logprobs_module
-from minirlhf.models.logprobs import Sequences, longest_first, token_logprobs
+from minirlhf.models.logprobs import Sequences, token_logprobs
+from minirlhf.models.passes import longest_first
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.runtime.errors import UserError
 from tests.ppo.conftest import VOCABULARY, make_policy

@@ -197,7 +197,7 @@ def compared(tmp_path_factory, some_posts, make_settings):
 def votes_of_two(posts, summaries):
     """Two people vote on a third of the pairs: anna by the words of the post, ben by lot half the time."""
     from minirlhf.feedback.pairs import SYSTEMS, pair_of
-    from minirlhf.feedback.votes import Vote, Votes, digest
+    from minirlhf.feedback.votes import Pair, Summary, Vote, Votes, digest
 
     votes, rng = Votes(), random.Random(2)
     for row, post in enumerate(posts):
@@ -213,6 +213,9 @@ def votes_of_two(posts, summaries):
                 choice = rng.choice(["left", "right", "tie"]) if voter == "ben" and rng.random() < 0.5 else choice
                 key = digest(voter, pair.id)
                 votes.take(Vote(id=key, voter=voter, pair=pair.id, left=0, choice=choice, shown=pair.shown(0)))
+    check = Pair(prompt="known", summaries=(Summary(text="a"), Summary(text="b")), known=0)
+    votes.pairs[check.id] = check
+    votes.take(Vote(id=digest("c"), voter="anna", pair=check.id, left=0, choice="left", shown=check.shown(0)))
     return votes
 
 

@@ -230,7 +230,8 @@ def test_people_as_the_judge_are_told_of_with_their_agreement(voted):
     assert "judged by people" in first and "summaries of 12 held-out posts" in first
     assert last.startswith("2 people gave ") and "agree with each other on" in last and "alpha" in last
     assert "the training reward agrees with their votes on" in last
-    rates, judges = people_tables(inputs)
+    rates, judges, known = people_tables(inputs)
+    assert known.rows == [("anna", "1", "100% (21% to 100%)")]
     assert [row[0] for row in rates.rows] == ["PPO beats SFT", "PPO beats author", "SFT beats author"]
     assert [row[0] for row in judges.rows] == ["people", "training reward", "the longer one"]
     assert not [cell for row in judges.rows for cell in row if "None" in cell]

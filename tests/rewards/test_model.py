@@ -115,15 +115,15 @@ def test_a_pass_has_so_many_tokens_or_elements(monkeypatch, device, size, elemen
     model, tokenizer, shapes = make_decoder(), make_tokenizer(), []
     texts = ["w1", "w2", "w3 w4 w5 w6 w7 w8", "w3", "w4", "w5"], [" w9"] * 6, [False] * 6
     expected = one_by_one(model, [tokenizer(prompt + " w9")["input_ids"] for prompt in texts[0]])
-    model.base_model.wte.register_forward_pre_hook(lambda module, ids: shapes.append(tuple(ids[0].shape)))
     monkeypatch.setattr("minirlhf.rewards.model.CPU_ELEMENTS", elements)
     reward = RewardModel(model, tokenizer, batch_size=size)
+    model.base_model.wte.register_forward_pre_hook(lambda module, ids: shapes.append(tuple(ids[0].shape)))
     score, reward.device = reward._score, torch.device(device)  # of the count alone: there may be no such device
 
-    def on_cpu(sequences):
+    def on_cpu(*args):
         with monkeypatch.context() as patch:
             patch.setattr(reward, "device", torch.device("cpu"))
-            return score(sequences)
+            return score(*args)
 
     monkeypatch.setattr(reward, "_score", on_cpu)
     assert reward(*texts) == pytest.approx(expected, abs=1e-5)
