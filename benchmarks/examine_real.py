@@ -22,7 +22,6 @@ from minirlhf.runtime.progress import Progress
 from minirlhf.runtime.stage import run, set_up
 
 FOLDS = 5
-MAX_TOKENS = 192  # summary and as much of the post as fits: a frozen encoder takes most of it from the summary
 STRENGTH = 0.003  # C of the logistic regression, on standardized differences of 384 features
 SQUASH = 0.01  # the pooler computes tanh(SQUASH x), which is linear there: the head is one of the encoder's own output
 CHECKED = 4  # texts
@@ -34,6 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--comparisons", required=True, help="as minirlhf examine takes them")
     parser.add_argument("--split", help="as minirlhf examine takes it")
     parser.add_argument("--trained-on", help="other comparisons (their validation or test split), for one more head")
+    what = "summary and as much of the post as fits (default: %(default)s); the longest summary must"
+    parser.add_argument("--max-tokens", type=int, default=128, help=what)
     parser.add_argument("--limit", type=int, help="of both")
     parser.add_argument("--work", type=Path, required=True, help="folder for the models")
     parser.add_argument("--output", type=Path, default=Path("examine.html"))
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     from minirlhf.statistics.bootstrap import Bootstrap
 
     found = read_comparisons(args.comparisons, args.split, limit=args.limit)
-    encoder = Encoder(args.encoder)
+    encoder = Encoder(args.encoder, args.max_tokens)
     known = encoder.features(summaries_of(found.rows))
     scores = {f"{args.encoder.name}, by post": cross_validated(encoder, found.rows, known, args.work)}
     if args.trained_on:
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
 class Encoder:
     """A frozen encoder as a reward model whose head is learnt elsewhere: what it makes of texts, and its folder."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, max_tokens: int):
         import torch
         from transformers import AutoModelForSequenceClassification
 
@@ -82,7 +83,7 @@ class Encoder:
             pooler.bias.zero_()
             model.classifier.bias.zero_()
         self.tokenizer = read_tokenizer(folder)
-        self.reward = RewardModel(model, self.tokenizer, format="pair", max_length=MAX_TOKENS)
+        self.reward = RewardModel(model, self.tokenizer, format="pair", max_length=max_tokens)
 
     def features(self, summaries: list) -> dict:
         """What the head reads of each summary: [width]."""
@@ -108,7 +109,7 @@ class Encoder:
             self.reward.model.classifier.weight.copy_(torch.tensor(head)[None])
         self.reward.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        write_json(folder / "reward.json", {"format": "pair", "max_length": MAX_TOKENS})
+        write_json(folder / "reward.json", {"format": "pair", "max_length": self.reward.max_length})
 
 
 def learn(rows: list[dict], known: dict) -> np.ndarray:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
+from minirlhf.feedback.rounds import newest_round
 from minirlhf.runtime.errors import printable
 from minirlhf.runtime.files import replace_folder, write_csv, write_json, write_jsonl
 from minirlhf.runtime.resume import resume_folder
@@ -34,11 +35,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sft", type=Path, default=Path("models/sft"), help="folder of the SFT model")
     parser.add_argument("--reward", type=Path, default=Path("models/reward"), help="folder of the reward model")
     parser.add_argument("--comparisons", type=Path, default=Path("data/prepared/comparisons"))
-    parser.add_argument("--collected", type=Path, default=Path("data/collected"), help="comparisons of SFT's summaries")
+    parser.add_argument("--collected", type=Path, help="comparisons of policies' summaries (default: all of them)")
     parser.add_argument("--votes", type=Path, default=Path("data/votes/candidates"), help="folder of people's votes")
     parser.add_argument("--output", type=Path, default=Path("models/ppo"))
     parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
     args = parser.parse_args(argv)
+    args.collected = args.collected or newest_round()
     params = load_params(args.params)
     posts = {split: read_prepared(args.posts / f"{split}.jsonl", ("prompt",)) for split in ("train", "validation")}
     if params.ppo_seed is not None:  # here alone, so that the stages before it are not run again

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
+from minirlhf.feedback.rounds import newest_round
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_object, replace_folder, write_csv, write_json
 from minirlhf.runtime.resume import resume_folder
@@ -48,13 +49,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sources", type=Path, default=Path("data/sources"), help="folder of the sources' notes")
     parser.add_argument("--posts", type=Path, default=Path("data/prepared/posts"), help="folder of prepared posts")
     parser.add_argument("--comparisons", type=Path, default=Path("data/prepared/comparisons"))
-    parser.add_argument("--collected", type=Path, default=Path("data/collected"), help="comparisons of SFT's summaries")
+    parser.add_argument("--collected", type=Path, help="comparisons of policies' summaries (default: all of them)")
     parser.add_argument("--votes", type=Path, default=Path("data/votes/candidates"), help="folder of people's votes")
     parser.add_argument("--sft", type=Path, default=Path("models/sft"), help="folder of the SFT model")
     parser.add_argument("--output", type=Path, default=Path("models/reward"))
     parser.add_argument("--metrics", type=Path, default=Path("metrics/reward.json"))
     parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
     args = parser.parse_args(argv)
+    args.collected = args.collected or newest_round()
     params = load_params(args.params)
     accumulation_steps("reward", params.reward)  # refuses batches that do not divide before anything loads
     posts = {

@@ -3,10 +3,12 @@
 import copy
 import json
 import os
+import shutil
 from pathlib import Path
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 # Tensors here are tiny: on a busy machine several threads would only wait for each other. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -63,6 +65,7 @@ SETTINGS = {
         "posts": 10,
         "temperature": 1.0,
     },
+    "feedback": {"rounds": []},
     "reward": {
         "base": None,
         "pretrained": None,
@@ -219,4 +222,12 @@ def clone(tmp_path_factory):
     from tests.pipelines import run_small_pipeline
 
     folder = tmp_path_factory.mktemp("pipeline") / "a clone"  # a name with a space
-    return folder, run_small_pipeline(folder)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return folder, run_small_pipeline(folder)
+    # The first process that asks for it runs it, the others copy what it made, since tests change their clone.
+    made = tmp_path_factory.getbasetemp().parent / "a clone"
+    with FileLock(f"{made}.lock"):
+        if not made.with_suffix(".txt").exists():
+            made.with_suffix(".txt").write_text(run_small_pipeline(made))
+    shutil.copytree(made, folder, symlinks=True)
+    return folder, made.with_suffix(".txt").read_text()

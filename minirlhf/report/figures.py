@@ -53,6 +53,8 @@ PANELS = {
         Panel("frontier_proxy", "What it cost: the training reward against KL", "Best of n and training's path by the "
               "reward that was optimized. Where this rises and a judge's score does not, the reward is being gamed.",
               results.frontier_proxy, "frontier"),
+        Panel("rounds", "What each round of feedback bought", "At the training temperature; 95% intervals over posts.",
+              results.rounds, "rounds"),
         Panel("facts", "Which facts are told", "Share of summaries that cover each fact, and that tell it wrong.",
               results.facts, "facts"),
         Panel("gold_parts", "What costs points", "Mean number a summary of everything the gold judge deducts for.",
@@ -112,6 +114,7 @@ FIGURES = {
     "ppo": PPO,
     "distributions": ("reward_distribution", "length_distribution"),
     "frontier": ("frontier_gold", "frontier_proxy"),
+    "rounds": ("rounds",),
     "truth": ("facts", "gold_parts"),
     "rouge": ("rouge",),
     "win_rates": ("win_rates",),
@@ -124,7 +127,7 @@ FIGURES = {
 def can_draw(inputs: Inputs, key: str) -> bool:
     """Whether there is anything to draw: a table may be empty (no reward model was trained, no truth is known)."""
     panel = PANELS[key]
-    rows = inputs.plots[panel.table]
+    rows = inputs.rounds if panel.table == "rounds" else inputs.plots[panel.table]
     if panel.columns:
         return any(row.get(name) is not None for row in rows for name in panel.columns)
     return any(value is not None for row in rows for name, value in row.items() if not isinstance(value, str))

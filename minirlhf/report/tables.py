@@ -117,9 +117,24 @@ def frontier_table(inputs: Inputs) -> Table:
         name = f"{inputs.algorithm} after {row['point']:,} episodes" if row["point"] else "SFT"
         if row["method"] == "best-of-n":
             name = f"best of {row['point']} by the training reward"
+        elif row["method"] == "round":
+            name = f"{inputs.algorithm} of round {row['point']}"
         cells = [{"value": row[score], "low": row[f"{score}_low"], "high": row[f"{score}_high"]} for score in scores]
         rows.append((name, _format(row["kl"], 2), *(with_interval(cell, 2) for cell in cells)))
     return Table("Score against KL", ("", "KL from SFT, nats", *scores.values()), rows)
+
+
+def rounds_table(inputs: Inputs) -> Table:
+    """What each round of feedback bought: of each policy the score, the reward and its price, of its reward model the
+    faults that it sees."""
+    rows, probes = [], list(dict.fromkeys(seen["probe"] for row in inputs.rounds for seen in row["probes"]))
+    for row in inputs.rounds:
+        name = f"{inputs.algorithm} after {row['learnt']}" if row["learnt"] else "SFT"
+        seen = {found["probe"]: found for found in row["probes"]}
+        cells = [with_interval(row[key], 2) for key in ("score", "reward", "kl")]
+        rows.append((name, *cells, *(without_interval(seen.get(probe), "%") for probe in probes)))
+    scores = (inputs.score_name, "reward, by the last model", "KL from SFT, nats")
+    return Table("Rounds of feedback", ("rounds", *scores, *(PROBES.get(probe, probe) for probe in probes)), rows)
 
 
 def reward_table(inputs: Inputs) -> Table:
@@ -128,10 +143,11 @@ def reward_table(inputs: Inputs) -> Table:
     gold, length = metrics.get("reward_gold", {}), metrics.get("reward_length", {})
     accuracy = metrics.get("reward_intervals", {}).get("accuracy")
     ceiling, rules, confidence = (metrics.get(f"reward_{name}", {}) for name in ("ceiling", "rules", "confidence"))
+    writers = "all policies'" if inputs.rounds else "SFT's"
     cells = {
         "accuracy on held-out comparisons": with_interval(accuracy, 3) or plain_number(metrics.get("reward_accuracy")),
         "on the given ones": plain_number(metrics.get("reward_accuracy_given")),
-        "on those of SFT's summaries": plain_number(metrics.get("reward_accuracy_collected")),
+        f"on those of {writers} summaries": plain_number(metrics.get("reward_accuracy_collected")),
         "the most that the annotators' noise allows": with_interval(ceiling.get("accuracy"), 3),
         "share of the way there from guessing": plain_number(ceiling.get("share_of_the_way")),
         "accuracy of the rule that the longer wins (a coin: 0.500)": with_interval(rules.get("longer"), 3),
@@ -225,6 +241,7 @@ def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) ->
         greedy_table(inputs),
         frontier_table(inputs),
     ]
+    tables += [rounds_table(inputs)] if inputs.rounds else []
     tables += [reward_table(inputs)]
     tables += [probe_table(inputs)] if inputs.plots["reward_probes"] else []
     parts = ["# Results in tables", " ".join(sentences), "Intervals are 95%, by bootstrap over posts."]

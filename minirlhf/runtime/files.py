@@ -127,6 +127,14 @@ def sync(path: str | Path) -> None:
         os.close(descriptor)
 
 
+def numbered_folders(parent: Path) -> dict[int, Path]:
+    """The subfolders whose names end in a number, by that number; none where there is no such folder."""
+    if not parent.is_dir():
+        return {}
+    named = ((re.search(r"(\d+)$", folder.name), folder) for folder in parent.iterdir() if folder.is_dir())
+    return {int(match.group(1)): folder for match, folder in named if match}
+
+
 def _is_alive(pid: int) -> bool:
     """Whether another process has this number; this one has it anew, if it has it."""
     import psutil

@@ -21,7 +21,7 @@ from minirlhf.settings.evaluation import EvaluateParams
 from minirlhf.settings.ppo import PPOConfig
 from minirlhf.settings.schema import check_keys, describe_error, narrow
 from minirlhf.settings.section import Count, Section, Seed
-from minirlhf.settings.training import CollectParams, RewardParams, SFTParams
+from minirlhf.settings.training import CollectParams, FeedbackParams, RewardParams, SFTParams
 
 
 class Params(Section):
@@ -41,6 +41,7 @@ class Params(Section):
     model: ModelParams
     sft: SFTParams
     collect: CollectParams
+    feedback: FeedbackParams
     reward: RewardParams
     algorithm: Literal["ppo", "rloo", "grpo", "dpo"]  # who aligns the SFT model, by the settings of its own section
     ppo: PPOConfig  # its temperature, max_new_tokens and missing_eos_penalty hold for all of them, and for evaluate
@@ -59,6 +60,18 @@ class Params(Section):
         simulated = self.collect.annotators == "simulated" and self.collect.candidates
         if simulated and self.data.posts != EMBEDDED:
             raise ValueError("collect.annotators must be people: only the embedded world has simulated ones")
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_need_annotators(self) -> Self:
+        """People's votes must not hang on a policy that each new vote would train anew, and so are collected apart."""
+        if self.feedback.rounds and self.collect.annotators == "people":
+            how = "copy the aligned policy and name the copy in collect.policy (docs/people.md)"
+            raise ValueError(f"feedback.rounds must be [] where people compare: for their next round {how}")
+        if self.feedback.rounds and not self.collect.candidates:
+            raise ValueError(
+                "feedback.rounds must be [] where nobody compares what a policy writes (collect.candidates: 0)"
+            )
         return self
 
 

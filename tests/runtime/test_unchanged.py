@@ -105,6 +105,26 @@ def test_a_stage_that_dvc_does_not_run_from_other_inputs_is_let_be(project, monk
         unchanged.check()
 
 
+def test_a_stage_that_is_one_of_several_is_known_by_its_item(project, monkeypatch):
+    stage = {"params": ["seed", "${algorithm}"], "deps": ["data/${item.after}"]}
+    stages = {"stages": {"earlier": {"foreach": "${feedback.rounds}", "do": stage}}}
+    write("dvc.yaml", json.dumps(stages))
+    write("params.yaml", PARAMS + "feedback: {rounds: [{after: collected}, {after: feedback}]}\n")
+    monkeypatch.setenv("DVC_STAGE", "earlier@1")
+    unchanged.note()
+    write("data/collected/rows.jsonl", "of another round")
+    unchanged.check()
+    write("data/feedback/rows.jsonl", "new")
+    with pytest.raises(UserError, match="^data/feedback/rows.jsonl changed"):
+        unchanged.check()
+    os.remove("data/feedback/rows.jsonl")
+    write(
+        "params.yaml", PARAMS.replace("0.05", "0.2") + "feedback: {rounds: [{after: collected}, {after: feedback}]}\n"
+    )
+    with pytest.raises(UserError, match="^ppo.kl_coef"):
+        unchanged.check()
+
+
 def test_the_resume_state_is_kept_and_named(project):
     with pytest.raises(UserError, match="or undo the change first: it then goes on from update 60$"):
         with resume_folder("ppo", {"seed": 1}, []) as folder:

@@ -94,6 +94,34 @@ def test_reward_trained_on_collected_comparisons(prepared, tiny_models):
     assert read_json("models/reward/reward.json")["mean"] != 0
 
 
+def test_a_round_compares_other_posts_and_keeps_what_was_before(prepared, tiny_models):
+    change(prepared, "collect", candidates=2, posts=3)
+    collect.main(["--policy", str(tiny_models / "sft")])
+    first = read_jsonl("data/collected/train.jsonl")
+    for number, before in ((0, "data/collected"), (1, "data/feedback/0"), (2, "data/feedback/1")):
+        folder = f"data/feedback/{number}"
+        collect.main(
+            ["--policy", str(tiny_models / "ppo"), "--round", str(number), "--before", before, "--output", folder]
+        )
+    rows = read_jsonl("data/feedback/2/train.jsonl")
+    assert rows[: len(first)] == first
+    prompts = [row["prompt"] for row in read_jsonl("data/prepared/posts/train.jsonl")]
+    candidates = [read_jsonl(f"data/feedback/{number}/candidates.jsonl") for number in range(3)]
+    of_train = [[prompts.index(row["prompt"]) for row in of if row["split"] == "train"] for of in candidates]
+    assert of_train == [[3, 4, 5], [6, 7, 0], [1, 2, 3]]  # of 8
+    held_out = [[row for row in of if row["split"] == "test"] for of in candidates]
+    assert [row["prompt"] for row in held_out[0]] == [row["prompt"] for row in held_out[1]]
+    assert held_out[0][0]["summaries"][:2] != held_out[1][0]["summaries"][:2]  # random streams of its own
+
+    reward.main(["--sft", str(tiny_models / "sft")])  # on all rounds
+    newest = Path("models/reward/model.safetensors").read_bytes()
+    reward.main(["--sft", str(tiny_models / "sft"), "--collected", "data/feedback/1"])
+    assert Path("models/reward/model.safetensors").read_bytes() != newest
+    (prepared / "data/feedback/notes-3").mkdir()
+    source.main([])
+    assert [path.name for path in (prepared / "data/feedback").iterdir()] == ["notes-3"]  # the params name no round
+
+
 def test_no_truth_no_probes_and_no_gold(prepared, tiny_models):
     for path in (prepared / "data/prepared").rglob("*.jsonl"):
         write_jsonl(path, [{key: row[key] for key in row if key != "record"} for row in read_jsonl(path)])
