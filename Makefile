@@ -11,20 +11,26 @@ unexport PYTHONPATH
 # Packages in which every type must fit, and no parameter is without one.
 STRICT := $(addprefix minirlhf/,settings runtime statistics text ppo)
 
-.PHONY: setup repro reproduce test soak lint docs clean
+.PHONY: setup repository repro reproduce test soak lint docs clean
 
-setup: $(VENV)/ready
+# Two at once would write into one environment: the second waits, where there is flock.
+setup:
+	@$(if $(shell command -v flock),flock $(VENV).lock) $(MAKE) --no-print-directory $(VENV)/ready
 
 # PyTorch first and alone: it is the one package whose build depends on the machine.
 $(VENV)/ready: requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MiniRLHF needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MiniRLHF needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@df -Pk . | awk 'NR == 2 && $$4 < 2000000 {print "the packages take 2 GB, and " int($$4 / 1000) " MB are free here"; exit 1}'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile "$$(grep '^torch==' requirements.lock)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --editable .
 	touch $@
 
-repro: setup
+repository:
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "DVC needs a git repository, and this is none: git init, then once more"; exit 1; }
+
+repro: repository setup
 	dvc repro
 
 reproduce: setup
@@ -44,7 +50,7 @@ lint: setup
 	pyrefly check --preset default --error implicit-any-parameter $(STRICT)
 
 docs: setup
-	pdoc --output-directory site minirlhf !minirlhf.__main__
+	python docs/build.py
 
 clean:
 	rm -rf site dvc_plots .pytest_cache .ruff_cache build dist *.egg-info

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.runs import ROOT, Look, aligned, append, changed, rows_of, side_by_side
+from benchmarks.runs import ROOT, Look, aligned, append, changed, markdown, mean_and_spread, rows_of, side_by_side
 
 TABLE = ROOT / "benchmarks/algorithms.csv"
 ALGORITHMS = ("ppo", "rloo", "grpo", "dpo", "best of 16")
@@ -35,6 +35,8 @@ COLUMNS = (
     "seconds",
 )
 
+FIGURES = {"gold": "gold at 1", "best": "gold at its best", "explained_variance": "explained variance"}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -48,7 +50,7 @@ def main() -> None:
         wanted = [(name, seed) for seed in args.seeds for name in args.algorithms if (name, seed) not in done]
         for row in side_by_side(args.jobs, run, wanted):
             append(TABLE, COLUMNS, [row])
-    show()
+    print(tables(rows_of(TABLE)))
 
 
 def run(algorithm: str, seed: int) -> dict:
@@ -105,31 +107,33 @@ def best_of(count: int, seed: int, reward) -> dict:
     return found | {"temperature": chosen, "kl": bound, "explained_variance": None, "seconds": seconds}
 
 
-def show() -> None:
+def tables(given: list[dict]) -> str:
     """Means of each algorithm, ± the standard deviation between seeds; and PPO less each other, paired by seed."""
     from minirlhf.statistics.intervals import mean_interval
 
-    rows = {(row["algorithm"], row["seed"]): row for row in rows_of(TABLE)}
+    rows = {(row["algorithm"], row["seed"]): row for row in given}
     figures = ("gold", "best", "reward", "kl", "length", "explained_variance", "seconds")
     names = [name for name in ALGORITHMS if any(algorithm == name for algorithm, _ in rows)]
-    print("| algorithm | seeds | " + " | ".join(figures) + " |\n| --- |" + " ---: |" * (len(figures) + 1))
-    for name in names:
-        mine = [row for (algorithm, _), row in rows.items() if algorithm == name]
-        cells = []
-        for figure in figures:
-            numbers = [float(row[figure]) for row in mine if row[figure]]
-            spread = f" ± {statistics.stdev(numbers):.2f}" if len(numbers) > 1 else ""
-            cells.append(f"{statistics.fmean(numbers):.2f}{spread}" if numbers else "")
-        print(f"| {name} | {len(mine)} | " + " | ".join(cells) + " |")
-    print("\n| PPO less | seeds | gold | best |\n| --- | ---: | ---: | ---: |")
-    for name in names[1:]:
+
+    def lead(name: str, figure: str) -> str:
         seeds = [seed for algorithm, seed in rows if algorithm == name and ("ppo", seed) in rows]
-        cells = []
-        for figure in ("gold", "best"):
-            lead = [float(rows["ppo", seed][figure]) - float(rows[name, seed][figure]) for seed in seeds]
-            found = mean_interval(lead)
-            cells.append(f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})")
-        print(f"| {name} | {len(seeds)} | " + " | ".join(cells) + " |")
+        found = mean_interval([float(rows["ppo", seed][figure]) - float(rows[name, seed][figure]) for seed in seeds])
+        return f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+
+    def line(name: str) -> list[str]:
+        mine = [row for (algorithm, _), row in rows.items() if algorithm == name]
+        return [
+            name if name.startswith("best") else name.upper(),
+            str(len(mine)),
+            *(mean_and_spread(mine, f) for f in figures),
+        ]
+
+    whole = markdown(["algorithm", "seeds", *(FIGURES.get(figure, figure) for figure in figures)], map(line, names))
+    leads = (
+        [name if name.startswith("best") else name.upper(), lead(name, "gold"), lead(name, "best")]
+        for name in names[1:]
+    )
+    return whole + "\n\n" + markdown(["PPO less", "gold at temperature 1", "gold at its best"], leads)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "bench"))
 
-from ppo_vs_trl import processor, run
-from ppo_work import WORKS, Work, make_models, make_prompts, make_tokenizer
+from common import make_models, make_prompts, make_tokenizer
+
+from minirlhf.commands.bench_parts import DONE, run_part
+from minirlhf.commands.bench_work import WORKS, Work
+from minirlhf.runtime import processor
 
 PROFILE = Path(__file__).resolve().parents[1] / "profiles" / "gpt2.yaml"
 WORK = replace(WORKS["gpt2"], prompt_tokens=(128, 512))
@@ -38,18 +42,26 @@ def main() -> None:
         work = replace(MODELS[args.models[0]], micro_batch=args.micro_batch)
         print(json.dumps({"update": update, "plan": plan}[args.work](work, args)))
         return
-    print(f"{args.threads} threads of {processor()}, fp32, micro-batches of {args.micro_batch}, gradient checkpointing "
-          f"{'on' if args.gradient_checkpointing else 'off'}\n")  # fmt: skip
+    print(f"{args.threads} threads of {processor.name()}, fp32, micro-batches of {args.micro_batch}, "
+          f"gradient checkpointing {'on' if args.gradient_checkpointing else 'off'}\n")  # fmt: skip
     print("| model | phase | peak GB | plan | seconds | plan |\n| --- | --- | ---: | ---: | ---: | ---: |")
     for name in args.models:
         options = [name, "--threads", str(args.threads), "--micro-batch", str(args.micro_batch)]
         options += ["--gradient-checkpointing"] if args.gradient_checkpointing else []
-        found, expected = (run(sys.executable, Path(__file__).name, *options, "--work", w) for w in ("update", "plan"))
+        found, expected = (run(*options, "--work", work) for work in ("update", "plan"))
         for phase, (memory, seconds) in found.items():
             cells = [f"{memory:.1f}", "-", f"{seconds:.1f}", "-"]
             if phase in expected:
                 cells[1], cells[3] = f"{expected[phase][0]:.1f}", f"{expected[phase][1]:.1f}"
             print(f"| {name} | {phase} | {' | '.join(cells)} |", flush=True)
+
+
+def run(*arguments: str) -> dict[str, tuple[float, float]]:
+    """What this script finds in a process of its own."""
+    found = run_part([sys.executable, __file__, *arguments], seconds=3600)
+    if found.pop("ended") != DONE:
+        sys.exit(f"failed: {arguments}")
+    return found
 
 
 def config_of(work: Work, checkpointing: bool):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.runs import ROOT, Look, aligned, append, changed, rows_of, side_by_side
+from benchmarks.runs import ROOT, Look, aligned, append, changed, markdown, mean_and_spread, rows_of, side_by_side
 
 # PPO as it was before this laboratory; each variant changes something of it, others something of params.yaml.
 BEFORE = {"samples_per_prompt": 1, "critic": "shared", "learning_rate": 1.5e-4, "critic_learning_rate": 3e-3}
@@ -56,6 +56,8 @@ VARIANTS: dict[str, tuple[str, dict]] = {
 }
 COLUMNS = ("variant", "seed", "gold", "best", "temperature", "reward", "kl", "length", "explained_variance", "seconds")
 
+FIGURES = {"gold": "gold at 1", "best": "gold at its best", "explained_variance": "explained variance"}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -70,7 +72,7 @@ def main() -> None:
         parser.error(f"no variant {', '.join(sorted(unknown))}; there are: {', '.join(VARIANTS)}")
     if not args.show:
         measure(args.variants or list(VARIANTS), args.seeds, args.jobs, args.table)
-    show(args.table)
+    print(table_of(rows_of(args.table)))
 
 
 def measure(variants: list[str], seeds: list[int], jobs: int, table: Path) -> None:
@@ -98,19 +100,16 @@ def run(variant: str, seed: int) -> dict:
     return row | look.at_training_temperature(policy, reward) | {"explained_variance": explained, "seconds": seconds}
 
 
-def show(table: Path) -> None:
+def table_of(rows: list[dict]) -> str:
     """Means of each variant, ± the standard deviation between seeds."""
-    rows = rows_of(table)
     figures = [name for name in COLUMNS if name not in ("variant", "seed", "temperature")]
-    print("| variant | seeds | " + " | ".join(figures) + " |\n| --- |" + " ---: |" * (len(figures) + 1))
-    for variant in dict.fromkeys(row["variant"] for row in rows):
-        mine = [row for row in rows if row["variant"] == variant]
-        cells = []
-        for name in figures:
-            numbers = [float(row[name]) for row in mine if row[name]]
-            spread = f" ± {statistics.stdev(numbers):.2g}" if len(numbers) > 1 else ""
-            cells.append(f"{statistics.fmean(numbers):.3g}{spread}" if numbers else "")
-        print(f"| {variant} | {len(mine)} | " + " | ".join(cells) + " |")
+    variants = {variant: [row for row in rows if row["variant"] == variant] for variant in VARIANTS}
+    lines = (
+        [variant, str(len(mine)), *(mean_and_spread(mine, figure) for figure in figures)]
+        for variant, mine in variants.items()
+        if mine
+    )
+    return markdown(["variant", "seeds", *(FIGURES.get(figure, figure) for figure in figures)], lines)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.runs import ROOT, Look, append, rows_of, side_by_side
+from benchmarks.runs import ROOT, Look, append, markdown, rows_of, side_by_side
 
 TABLE, PICTURE = ROOT / "benchmarks/over_optimization.csv", ROOT / "docs/over_optimization.png"
 MEMBERS = ROOT / ".resume/members"  # of the ensemble; made anew where they are missing
@@ -47,7 +47,8 @@ def main() -> None:
             train_members()
         for rows in side_by_side(args.jobs, run, [(label,) for label in wanted]):
             append(TABLE, COLUMNS, rows)
-    show()
+    draw(rows_of(TABLE))
+    print(table_of(rows_of(TABLE)))
 
 
 def train_members() -> None:
@@ -105,25 +106,38 @@ def run(label: str) -> list[dict]:
     return [{"run": label, "episodes": at * EVERY * config.batch_size} | row for at, row in enumerate(rows)]
 
 
-def show() -> None:
-    """The picture, and the first, best and last row of each run."""
+def table_of(rows: list[dict]) -> str:
+    """Where gold was highest in each run, and where the run ended."""
+    lines = []
+    for label in RUNS:
+        if mine := [row for row in rows if row["run"] == label]:
+            top, last = max(mine, key=lambda row: float(row["gold"])), mine[-1]
+            figures = [f"{float(last[name]):.2f}" for name in ("gold", "reward", "kl")]
+            lines.append([label, f"{float(top['gold']):.2f}", f"{int(top['episodes']):,}", *figures])
+    header = [
+        "run",
+        "gold at its highest",
+        "after episodes",
+        "gold at the end",
+        "reward at the end",
+        "KL at the end, nats",
+    ]
+    return markdown(header, lines)
+
+
+def draw(rows: list[dict]) -> None:
+    """Each run's own reward, and gold, along the way."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = rows_of(TABLE)
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4), sharex=True)
-    print("| run | gold at its highest | after | gold at the end | proxy at the end | KL at the end, nats |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for label in dict.fromkeys(row["run"] for row in rows):
+    for label in RUNS:
         mine = [row for row in rows if row["run"] == label]
         for axis, name in zip(axes, ("reward", "gold"), strict=True):
             axis.plot([int(row["episodes"]) for row in mine], [float(row[name]) for row in mine], label=label)
-        top, last = max(mine, key=lambda row: float(row["gold"])), mine[-1]
-        figures = [f"{float(last[name]):.2f}" for name in ("gold", "reward", "kl")]
-        print(f"| {label} | {float(top['gold']):.2f} | {int(top['episodes']):,} | " + " | ".join(figures) + " |")
-    for axis, title in zip(axes, ("training reward (its own)", "gold score, at most 6"), strict=True):
+    for axis, title in zip(axes, ("what PPO was paid: its own training reward", "gold score, at most 6"), strict=True):
         axis.set(xlabel="episodes", title=title)
         axis.grid(alpha=0.3)
     axes[1].legend(frameon=False, fontsize=8)

@@ -83,6 +83,19 @@ def aligned(params: "Params", reward) -> tuple["nn.Module", float | None, float]
     return policy, None, time.process_time() - started
 
 
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; the first column is of words, the others of numbers."""
+    lines = [" | ".join(header), " | ".join(["---"] + ["---:"] * (len(header) - 1)), *(" | ".join(row) for row in rows)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def mean_and_spread(rows: Iterable[dict], figure: str) -> str:
+    """The mean of what the rows have, ± the standard deviation between them."""
+    numbers = [float(row[figure]) for row in rows if row[figure]]
+    spread = f" ± {statistics.stdev(numbers):.2f}" if len(numbers) > 1 else ""
+    return f"{statistics.fmean(numbers):.2f}{spread}" if numbers else ""
+
+
 class Look:
     """What a policy writes on B posts of the embedded world (`split`), with the same random numbers each time."""
 

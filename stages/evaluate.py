@@ -5,7 +5,7 @@ training temperature and greedy ones stand beside it.
 
 In:  prepared posts, the SFT model, the PPO model (with it snapshots of its training, and in ppo.json how many episodes
      it learnt from, which a run that ended early does not plan), the reward model;
-     people's votes on the summaries, if there are any.
+     people's votes on the summaries, if there are any; policies of earlier rounds of feedback, if there are any.
 Out: metrics/evaluate.json (the headlines), details/evaluate.json (everything); CSV files for pictures and report,
      summaries.jsonl and summaries.md (before and after) in details/.
 """
@@ -18,7 +18,7 @@ if __name__ == "__main__":  # this folder is on the path then, and `import evalu
     sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
-from minirlhf.runtime.files import read_object, replace_file, write_csv, write_json, write_jsonl
+from minirlhf.runtime.files import numbered_folders, read_object, replace_file, write_csv, write_json, write_jsonl
 from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import load_params
 from minirlhf.text.chat import read_prepared
@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sft", type=Path, default=Path("models/sft"))
     parser.add_argument("--ppo", type=Path, default=Path("models/ppo"))
     parser.add_argument("--reward", type=Path, default=Path("models/reward"))
+    parser.add_argument("--rounds", type=Path, default=Path("models/rounds"), help="folder of earlier rounds' models")
     parser.add_argument("--votes", type=Path, default=Path("data/votes/results"), help="folder of people's votes")
     parser.add_argument("--metrics", type=Path, default=Path("metrics/evaluate.json"))
     parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
@@ -47,7 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     from minirlhf.feedback.votes import read_votes
 
     votes, snapshots = read_votes(args.votes), args.ppo / "snapshots"
-    found = evaluate(posts, validation, params, args.sft, args.ppo, args.reward, snapshots, episodes, votes)
+    rounds = {number: folder / "ppo" for number, folder in numbered_folders(args.rounds).items()}
+    found = evaluate(posts, validation, params, args.sft, args.ppo, args.reward, snapshots, episodes, votes, rounds)
     for name, rows in found.plots.items():
         write_csv(args.details / f"{name}.csv", rows, COLUMNS.get(name))
     write_jsonl(args.details / "summaries.jsonl", found.summaries)

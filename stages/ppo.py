@@ -14,10 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
+from minirlhf.feedback.rounds import newest_round
 from minirlhf.runtime.errors import printable
 from minirlhf.runtime.files import replace_folder, write_csv, write_json, write_jsonl
 from minirlhf.runtime.resume import resume_folder
 from minirlhf.runtime.stage import run, set_up
+from minirlhf.runtime.trackers import Trackers
 from minirlhf.settings.params import Params, load_params
 from minirlhf.text.chat import read_prepared
 from minirlhf.training.live import live
@@ -33,11 +35,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sft", type=Path, default=Path("models/sft"), help="folder of the SFT model")
     parser.add_argument("--reward", type=Path, default=Path("models/reward"), help="folder of the reward model")
     parser.add_argument("--comparisons", type=Path, default=Path("data/prepared/comparisons"))
-    parser.add_argument("--collected", type=Path, default=Path("data/collected"), help="comparisons of SFT's summaries")
+    parser.add_argument("--collected", type=Path, help="comparisons of policies' summaries (default: all of them)")
     parser.add_argument("--votes", type=Path, default=Path("data/votes/candidates"), help="folder of people's votes")
     parser.add_argument("--output", type=Path, default=Path("models/ppo"))
     parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
     args = parser.parse_args(argv)
+    args.collected = args.collected or newest_round()
     params = load_params(args.params)
     posts = {split: read_prepared(args.posts / f"{split}.jsonl", ("prompt",)) for split in ("train", "validation")}
     if params.ppo_seed is not None:  # here alone, so that the stages before it are not run again
@@ -55,10 +58,11 @@ def main(argv: list[str] | None = None) -> None:
     Processes(device).announce(params.algorithm, params.launch)  # from here on each has its own GPU
     reward = RewardModel.load(args.reward, device=device, precision=params.precision)
     by = align_by_ppo if params.algorithm == "ppo" else align_by_baseline
-    by(args, params, prompts, reward, device)
+    with Trackers("ppo", params.trackers, params.model_dump(mode="json")) as trackers:
+        by(args, params, prompts, reward, device, trackers)
 
 
-def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> None:
+def align_by_ppo(args, params: Params, prompts: dict, reward, device: str, trackers: Trackers) -> None:
     """Train and deliver by the project's PPO."""
     from minirlhf.hub.configs import load_tokenizer
     from minirlhf.models.loading import load_policy
@@ -71,12 +75,13 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> No
     trained_here = (args.reward / "config.json").exists()
     like_policy = trained_here and reward.tokenizer.get_vocab() == tokenizer.get_vocab()
     critic_init = str(args.reward) if params.ppo.critic == "separate" and like_policy else None
-    on_row = live("ppo", args.details / "ppo.csv", params)
+    on_row = live(args.details / "ppo.csv", trackers)
 
     def tell(row: dict) -> None:
         on_row(trainer.history)
         if row.get("eval_reward") is not None:
             write_jsonl(args.details / SAMPLES, trainer.samples)
+            show_samples(trackers, trainer.samples, row["update"])
 
     with resume_folder("ppo", settings, (__file__, args.posts, args.sft, args.reward)) as folder:
         trainer = PPOTrainer(
@@ -108,8 +113,8 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str) -> No
         write(args.details, training, history, trainer.samples)
 
 
-def align_by_baseline(args, params: Params, prompts: dict, reward, device: str) -> None:
-    """The same by RLOO, GRPO or DPO. They keep no snapshots, and never stop early."""
+def align_by_baseline(args, params: Params, prompts: dict, reward, device: str, trackers: Trackers) -> None:
+    """The same by RLOO, GRPO or DPO. They keep no snapshots, never stop early, and tell trackers all at their end."""
     from minirlhf.baselines.align import align
     from minirlhf.feedback.votes import read_votes
     from minirlhf.models.loading import save_model
@@ -125,6 +130,14 @@ def align_by_baseline(args, params: Params, prompts: dict, reward, device: str) 
         save_model(new, found.policy, found.tokenizer)
         write_json(new / "ppo.json", training)
     write(args.details, training, found.history, found.samples)
+    live(args.details / "ppo.csv", trackers)(found.history)
+    for row in found.history:
+        show_samples(trackers, found.samples, row["update"])
+
+
+def show_samples(trackers: Trackers, samples: list[dict], update: int) -> None:
+    """A table of the summaries that were sampled after an update."""
+    trackers.table("samples", [sample for sample in samples if sample["update"] == update], update)
 
 
 def write(details: Path, training: dict, history: list[dict], samples: list[dict]) -> None:

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
 
     inputs = read_inputs(args.details, args.seeds)
     found, checks = verdict.give_verdict(inputs), alarms.run_checks(inputs)
-    settings, versions = params.model_dump(mode="json", exclude={"resume_minutes", "tensorboard"}), installed()
+    settings, versions = params.model_dump(mode="json", exclude={"resume_minutes", "trackers"}), installed()
     sources = {name: read_json(args.sources / f"{name}.json") for name in SOURCES}
     panels = figures.draw_panels(inputs)
     texts = {

@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
+from minirlhf.feedback.rounds import newest_round
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_object, replace_folder, write_csv, write_json
 from minirlhf.runtime.resume import resume_folder
 from minirlhf.runtime.stage import run, set_up
+from minirlhf.runtime.trackers import Trackers
 from minirlhf.settings.params import Params, load_params
 from minirlhf.settings.training import accumulation_steps
 from minirlhf.text.chat import read_prepared
+from minirlhf.text.spelling import without
 from minirlhf.training.live import live
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 NORMALISING_POSTS = 500  # reference summaries that are to score 0 on average
 PROBED_POSTS = 200  # of test
+SHOWN = 20  # comparisons in the trackers' table
 RESAMPLES = 1000  # behind the interval that decides on the likelihood
 SPLITS = ("train", "validation", "test")
 
@@ -45,13 +49,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sources", type=Path, default=Path("data/sources"), help="folder of the sources' notes")
     parser.add_argument("--posts", type=Path, default=Path("data/prepared/posts"), help="folder of prepared posts")
     parser.add_argument("--comparisons", type=Path, default=Path("data/prepared/comparisons"))
-    parser.add_argument("--collected", type=Path, default=Path("data/collected"), help="comparisons of SFT's summaries")
+    parser.add_argument("--collected", type=Path, help="comparisons of policies' summaries (default: all of them)")
     parser.add_argument("--votes", type=Path, default=Path("data/votes/candidates"), help="folder of people's votes")
     parser.add_argument("--sft", type=Path, default=Path("models/sft"), help="folder of the SFT model")
     parser.add_argument("--output", type=Path, default=Path("models/reward"))
     parser.add_argument("--metrics", type=Path, default=Path("metrics/reward.json"))
     parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
     args = parser.parse_args(argv)
+    args.collected = args.collected or newest_round()
     params = load_params(args.params)
     accumulation_steps("reward", params.reward)  # refuses batches that do not divide before anything loads
     posts = {
@@ -61,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     texts = columns if params.data.comparisons else ()  # none may be given
     given = {split: read_prepared(args.comparisons / f"{split}.jsonl", texts) for split in SPLITS}
     if params.collect.annotators == "people":
-        collected = voted(args.votes, params.collect.votes)
+        collected = voted(args.votes, params.collect.votes, posts["test"])
     else:
         files = {split: args.collected / f"{split}.jsonl" for split in SPLITS}
         collected = {split: read_prepared(file, columns) for split, file in files.items() if file.exists()}
@@ -90,10 +95,11 @@ def main(argv: list[str] | None = None) -> None:
         args.sft,
         args.sources / "reward.json",
     )
-    with resume_folder("reward", settings, inputs) as resume:
+    trackers = Trackers("reward", params.trackers, params.model_dump(mode="json"))
+    with trackers, resume_folder("reward", settings, inputs) as resume:
         model = None
         if params.reward.pretrained is None:
-            on_row = live("reward", args.details / "reward.csv", params)
+            on_row = live(args.details / "reward.csv", trackers)
             model, tokenizer, history = train(args.sft, commit, rows, params, resume, on_row)
         if not processes.is_main:
             return
@@ -119,6 +125,8 @@ def main(argv: list[str] | None = None) -> None:
             write_csv(args.details / f"{name}.csv", rows, columns)
         write_json(args.details / "reward.json", trained | found)
         write_json(args.metrics, headline(found))
+        if trackers:
+            trackers.table("comparisons", scored(reward, next(iter(held_out.values()))[:SHOWN]))
 
 
 def headline(found: dict) -> dict:
@@ -128,6 +136,19 @@ def headline(found: dict) -> dict:
         figures["reward_share_of_ceiling"] = found["reward_ceiling"]["share_of_the_way"]
         figures["reward_gold_agreement"] = found["reward_gold"]["model"]["value"]
     return figures
+
+
+def scored(reward: "RewardModel", comparisons: list[dict]) -> list[dict]:
+    """Comparisons with the rewards of both summaries."""
+    from minirlhf.reward_modeling.quality import score_once, sides, summaries_of
+
+    scores = score_once(reward, summaries_of(comparisons))
+    rows = []
+    for row in comparisons:
+        shown = {name: row[name] for name in ("prompt", "chosen", "rejected")}
+        chosen, rejected = (scores[side] for side in sides(row))
+        rows.append({**shown, "reward_chosen": chosen, "reward_rejected": rejected})
+    return rows
 
 
 def complete(
@@ -165,8 +186,8 @@ def complete(
     return load()
 
 
-def voted(folder: Path, wanted: int) -> dict[str, list[dict]]:
-    """The comparisons by split that people's votes come to.
+def voted(folder: Path, wanted: int, held_out: list[dict]) -> dict[str, list[dict]]:
+    """The comparisons by split that people's votes come to; those to train on are of no test post, as imported may be.
 
     Raises:
         UserError: fewer than `wanted`.
@@ -177,6 +198,10 @@ def voted(folder: Path, wanted: int) -> dict[str, list[dict]]:
     for reason, count in sorted(votes.refused.items()):
         print(f"{folder}: {count} lines left out: {reason}", file=sys.stderr)
     rows = {split: votes.comparisons(split) for split in SPLITS}
+    kept = without(rows["train"], held_out)
+    if len(kept) < len(rows["train"]):
+        print(f"{folder}: {len(rows['train']) - len(kept)} votes left out: held_out", file=sys.stderr)
+    rows["train"] = kept
     have = sum(map(len, rows.values()))
     if have < wanted:
         how = "`minirlhf label` opens the page, and `dvc repro` goes on when they are there"

@@ -14,6 +14,7 @@ from minirlhf.hub.locate import model_place
 from minirlhf.runtime.files import read_object, write_csv, write_json
 from minirlhf.runtime.resume import resume_folder
 from minirlhf.runtime.stage import run, set_up
+from minirlhf.runtime.trackers import Trackers
 from minirlhf.settings.params import load_params
 from minirlhf.settings.training import accumulation_steps
 from minirlhf.text.chat import end_with_turn, read_prepared
@@ -61,8 +62,9 @@ def main(argv: list[str] | None = None) -> None:
     settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "model", "sft"})
     settings |= {"device": device, "revision": revision}
     inputs = [__file__, args.posts] + [base] * Path(base).is_dir()
-    on_row = live("sft", args.details / "sft.csv", params)
-    with resume_folder("sft", settings, inputs) as folder:
+    trackers = Trackers("sft", params.trackers, params.model_dump(mode="json"))
+    with trackers, resume_folder("sft", settings, inputs) as folder:
+        on_row = live(args.details / "sft.csv", trackers)
         history = sft.train_sft(policy, tokenizer, train, validation, params, folder, on_row)
         if not processes.is_main:
             return

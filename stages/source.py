@@ -1,5 +1,7 @@
 """Look at the sources of data and models, and note what they hold: which folder content, which commit of a hub name.
 
+It also removes what rounds of feedback left that the params no longer name.
+
 It runs at every `dvc repro` and is cheap. What depends on a source depends on its note, so that a changed source
 reruns exactly that, and an unchanged one nothing.
 
@@ -13,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout's library, also in a temporary one
 
+from minirlhf.feedback.rounds import drop_rounds
 from minirlhf.hub.fingerprint import fingerprint
 from minirlhf.runtime.files import write_json
 from minirlhf.runtime.stage import run
@@ -24,7 +27,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--params", default="params.yaml")
     parser.add_argument("--output", type=Path, default=Path("data/sources"), help="folder of the notes")
     args = parser.parse_args(argv)
-    for name, note in look(load_params(args.params)).items():
+    params = load_params(args.params)
+    drop_rounds(len(params.feedback.rounds))
+    for name, note in look(params).items():
         write_json(args.output / f"{name}.json", note)
 
 

@@ -3,10 +3,12 @@
 import copy
 import json
 import os
+import shutil
 from pathlib import Path
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 # Tensors here are tiny: on a busy machine several threads would only wait for each other. Before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -37,7 +39,7 @@ SETTINGS = {
     "device": "cpu",
     "precision": "fp32",
     "resume_minutes": 0,
-    "tensorboard": False,
+    "trackers": [],
     "data": {
         "posts": "embedded",
         "posts_revision": None,
@@ -63,6 +65,7 @@ SETTINGS = {
         "posts": 10,
         "temperature": 1.0,
     },
+    "feedback": {"rounds": []},
     "reward": {
         "base": None,
         "pretrained": None,
@@ -218,5 +221,13 @@ def clone(tmp_path_factory):
     """A committed copy of this checkout, run once on shrunken settings; and what `dvc repro` printed."""
     from tests.pipelines import run_small_pipeline
 
-    folder = tmp_path_factory.mktemp("pipeline") / "clone"
-    return folder, run_small_pipeline(folder)
+    folder = tmp_path_factory.mktemp("pipeline") / "a clone"  # a name with a space
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return folder, run_small_pipeline(folder)
+    # The first process that asks for it runs it, the others copy what it made, since tests change their clone.
+    made = tmp_path_factory.getbasetemp().parent / "a clone"
+    with FileLock(f"{made}.lock"):
+        if not made.with_suffix(".txt").exists():
+            made.with_suffix(".txt").write_text(run_small_pipeline(made))
+    shutil.copytree(made, folder, symlinks=True)
+    return folder, made.with_suffix(".txt").read_text()

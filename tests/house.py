@@ -103,7 +103,7 @@ def architecture() -> tuple[Path, str]:
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     page = ROOT / "docs" / "architecture.md"
     text = made(page.read_text(), "rooms", tree())
-    return page, made(text, "edits", edits({name: stage["deps"] for name, stage in stages.items()}))
+    return page, made(text, "edits", edits({name: stage["deps"] for name, stage in stages.items() if "deps" in stage}))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def dvc(folder: Path, *command: str, fails: bool = False, under: tuple[str, ...]
 
 def ran(printed: str) -> list[str]:
     """The stages that really ran, in order."""
-    return re.findall(r"^Running stage '(\w+)'", printed, re.MULTILINE)
+    return re.findall(r"^Running stage '([\w@]+)'", printed, re.MULTILINE)
 
 
 def git(folder: Path, *command: str) -> None:

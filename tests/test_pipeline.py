@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.conftest import SOAK
 from tests.pipelines import SMALL, STAGES, change, copy_checkout, dvc, git, ran
@@ -78,6 +79,30 @@ def test_elsewhere_under_nice_and_beside_other_work_it_gives_the_same_bytes(clon
             each.kill()
     assert ran(printed) == STAGES
     assert (folder / "dvc.lock").read_text() == (clone[0] / "dvc.lock").read_text()
+
+
+@pytest.mark.parametrize("typed", [False, pytest.param(True, marks=pytest.mark.skipif(not SOAK, reason="make soak"))])
+def test_without_dvc_the_stages_in_order_make_the_same_outputs(clone, tmp_path, monkeypatch, typed):
+    """Called in this process, which has PyTorch imported already; in the soak by the command of docs/stages.md."""
+    lock = YAML(typ="safe").load(clone[0] / "dvc.lock")["stages"]
+    outs = [out["path"] for stage in lock.values() for out in stage["outs"]]
+    folder = tmp_path / "by hand"
+    shutil.copytree(clone[0], folder, ignore=shutil.ignore_patterns(".git", ".dvc", "dvc.lock", ".resume"))
+    for path in [folder / out for out in outs]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    monkeypatch.chdir(folder)
+    if typed:
+        [command] = re.findall(r"^    (for stage in .*)$", (ROOT / "docs" / "stages.md").read_text(), re.MULTILINE)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        subprocess.run(["sh", "-c", command], check=True, env={**os.environ, "PATH": path})
+    else:
+        for name in STAGES:
+            importlib.import_module(f"stages.{name}").main([])
+    for out in outs:
+        expected = clone[0] / out
+        for file in sorted(expected.rglob("*")) if expected.is_dir() else [expected]:
+            if file.is_file():
+                assert (folder / file.relative_to(clone[0])).read_bytes() == file.read_bytes(), file
 
 
 @pytest.mark.skipif(not (SHARED / "data" / "tldr").is_dir(), reason="needs real posts in ../shared/data")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from minirlhf.commands import label, profiles
+from minirlhf.commands import bench, examine, label, profiles
 from minirlhf.runtime import stage
 from minirlhf.runtime.errors import UserError
 from minirlhf.settings.params import load_params
@@ -57,8 +57,19 @@ def command(argv: Sequence[str] | None = None) -> None:
 
     label.add_arguments(commands.add_parser("label", help="compare summaries on a page, as people do"))
 
+    examine.add_arguments(commands.add_parser("examine", help="say what reward models are worth on comparisons"))
+
     watch = commands.add_parser("watch", help="print the last rows of the curves that were written last")
     watch.set_defaults(run=_watch)
+
+    follow = commands.add_parser(
+        "follow", help="print a page that follows one prompt to PPO's gradient, with its values"
+    )
+    follow.add_argument("--posts", type=Path, default=Path("data/prepared/posts"), help="folder of prepared posts")
+    follow.add_argument("--sft", type=Path, default=Path("models/sft"), help="folder of the SFT model")
+    follow.add_argument("--reward", type=Path, default=Path("models/reward"), help="folder of the reward model")
+    follow.add_argument("--updates", type=int, default=3, help="of PPO made before it (default: %(default)s)")
+    follow.set_defaults(run=_follow)
 
     push = commands.add_parser("push", help="send a model with its card to a repository of the hub, a private one")
     push.add_argument("folder", type=Path, help="of the policy or reward model, as models/ppo")
@@ -74,6 +85,8 @@ def command(argv: Sequence[str] | None = None) -> None:
     reproduce = commands.add_parser("reproduce", help="run everything from scratch in a clone, and compare")
     reproduce.add_argument("--record", action="store_true", help="note this machine as the one that makes these bytes")
     reproduce.set_defaults(run=_reproduce)
+
+    bench.add_arguments(commands.add_parser("bench", help="measure this machine: right, how fast, against TRL"))
 
     args = parser.parse_args(argv)
     args.run(args)
@@ -141,6 +154,14 @@ def _export(args: argparse.Namespace) -> None:
 
     temperature = export(args.folder, args.target, Decoding(**default_decoding()).max_new_tokens)
     print(f"{args.target}: {args.folder}, at temperature {temperature:g} ({'sampled' if temperature else 'greedy'})")
+
+
+def _follow(args: argparse.Namespace) -> None:
+    params = load_params()
+    stage.set_up(params.seed, params.threads, params.arithmetic)
+    from minirlhf.commands.follow import follow
+
+    print(follow(params, args.posts, args.sft, args.reward, args.updates), end="")
 
 
 def _push(args: argparse.Namespace) -> None:

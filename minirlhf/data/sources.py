@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from minirlhf.data.clean import said
-from minirlhf.data.files import FORMATS, SPLITS, Part, find_split_files
+from minirlhf.data.files import FORMATS, SPLITS, Part, SplitFiles, find_split_files
 from minirlhf.data.rows import RawRow, read_rows
 from minirlhf.data.shapes import COMPARISONS, POSTS, to_shape
 from minirlhf.hub.locate import EMBEDDED, hub_dataset, locate
 from minirlhf.hub.repository import download
 from minirlhf.runtime.errors import UserError
-from minirlhf.text.spelling import body_of, skeleton
+from minirlhf.text.spelling import body_of, said, skeleton
 
 if TYPE_CHECKING:
     from minirlhf.settings.data import DataParams
@@ -45,9 +44,18 @@ class Source:
         self._files: dict[str, list[Part]] = {}
         self.unread: list[Path] = []  # files that might be meant too
         if self.kind != EMBEDDED:
-            folder = _download(known_as, fingerprint["commit"]) if self.kind == "hub" else locate(self.name)
-            found = find_split_files(folder or Path(self.name), self.name)
+            folder = download_dataset(known_as, fingerprint["commit"]) if self.kind == "hub" else locate(self.name)
+            found = self._find(folder or Path(self.name))
             self._files, self.unread = found.parts, found.unread
+
+    def _find(self, folder: Path) -> SplitFiles:
+        try:
+            return find_split_files(folder, self.name, self.what)
+        except UserError as error:
+            if self.kind != "hub":
+                raise
+            how = f"hf download {hub_dataset(self.name)} --repo-type dataset --local-dir data/own/{self.what}"
+            raise UserError(f"{error}; download it ({how}), put that in order, and name the folder") from error
 
     def limit(self, split: str) -> int | None:
         """How many rows of a split the params ask for; None is all."""
@@ -84,7 +92,7 @@ def is_for_test(row: RawRow) -> bool:
     return hashlib.sha256(skeleton(body_of(said(row))).encode("utf-8", "replace")).digest()[0] % 2 == 1
 
 
-def _download(name: str, commit: str) -> Path:
+def download_dataset(name: str, commit: str) -> Path:
     """The folder of a hub data set's files at a commit: of its part that is meant."""
     part = PARTS.get(name)
     patterns = (f"{part}/*",) if part else tuple(f"*{suffix}" for name in FORMATS for suffix in (name, f"{name}.gz"))

@@ -177,11 +177,11 @@ class Evaluator:
             for n in sizes
         ]
 
-    def policy_row(self, episodes: int, policy_summaries: Summaries, sft: TrunkAndHead) -> dict:
-        """The point of a policy on PPO's path, from its sampled summaries of the frontier's posts."""
+    def policy_row(self, point: int, policy_summaries: Summaries, sft: TrunkAndHead, method: str = "ppo") -> dict:
+        """The point of a policy on PPO's path (episodes; 0: SFT) or of a round, by its summaries of frontier posts."""
         count = len(policy_summaries.texts)
         proxy = self.score(self.reward, self.prompts[:count], policy_summaries)
         gold = self.judged(self.prompts[:count], policy_summaries, self.posts[:count])
-        kl = self.kl(policy_summaries, sft).mean() if episodes else 0.0
+        kl = self.kl(policy_summaries, sft).mean() if point or method != "ppo" else 0.0
         judged = None if gold is None else self.bootstrap.mean(gold)
-        return tables.frontier_row("ppo", episodes, kl, self.bootstrap.mean(proxy), judged)
+        return tables.frontier_row(method, point, kl, self.bootstrap.mean(proxy), judged)

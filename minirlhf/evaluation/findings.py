@@ -40,6 +40,8 @@ class Measured:
     frontier: list[dict]
     # What the params' judge said of each of PAIRS at "best", where it compares and gives no scores; else empty.
     verdicts: dict[tuple[str, str], Verdicts] = field(default_factory=dict)
+    # By the number of an earlier round of feedback: measures of its policy's sampled summaries, log ratios as above.
+    rounds: dict[int, tuple[Measures, np.ndarray]] = field(default_factory=dict)
     people: People | None = None  # what people said of the summaries at "best", if they did
 
 
@@ -139,6 +141,10 @@ def _metrics(measured: Measured, win_rate: dict, scoring: str, bootstrap: Bootst
     kl = bootstrap.mean(measured.log_ratios)
     with_intervals = {**found, "ppo_minus_sft": gains(sampled["ppo"], sampled["sft"], bootstrap)}
     shown = dict.fromkeys(("reward", scoring))
+    rounds = {}
+    for number, (values, log_ratios) in measured.rounds.items():
+        of_round = means(values, bootstrap) | {"kl": bootstrap.mean(log_ratios)}
+        rounds[str(number)] = {key: of_round[key].as_json() for key in (*shown, "kl")}
     return {
         **{name: results.system_metrics(estimates) for name, estimates in found.items()},
         "greedy": {name: results.system_metrics(means(greedy[name], bootstrap)) for name in POLICIES},
@@ -157,6 +163,7 @@ def _metrics(measured: Measured, win_rate: dict, scoring: str, bootstrap: Bootst
             **{name: {key: e[key].as_json() for key in shown} for name, e in with_intervals.items()},
             "best": {name: {key: e[key].as_json() for key in shown} for name, e in at_best.items()},
         },
+        **({"rounds": rounds} if rounds else {}),
     }
 
 

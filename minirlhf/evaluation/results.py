@@ -36,11 +36,16 @@ def headline(metrics: dict, scoring: str) -> dict:
     """What metrics/evaluate.json holds of all that was measured: what a run is first compared by.
 
     `best`: each policy at its own best temperature, its mean score by `scoring` (gold, judge or reward), and the win
-    rate of the aligned one against SFT there, with its interval; then both scores at the training temperature, the KL.
+    rate of the aligned one against SFT there, with its interval; then both scores at the training temperature, the KL;
+    where there were earlier rounds of feedback, the same two of each one's policy.
     """
     best = {name: {key: metrics["best"][name][key] for key in ("temperature", scoring)} for name in ("sft", "ppo")}
     scores = {name: {scoring: metrics[name][scoring]} for name in ("sft", "ppo")}
-    return {"best": {**best, "win_rate": metrics["win_rate"]["ppo_vs_sft"]}, **scores, "kl": metrics["kl"]}
+    found = {"best": {**best, "win_rate": metrics["win_rate"]["ppo_vs_sft"]}, **scores, "kl": metrics["kl"]}
+    rounds = {
+        number: {key: of[key]["value"] for key in (scoring, "kl")} for number, of in metrics.get("rounds", {}).items()
+    }
+    return found | ({"rounds": rounds} if rounds else {})
 
 
 def best_of_n_metrics(found: BestOfN | None, scoring: str) -> dict | None:

@@ -1,8 +1,7 @@
 """The evaluate stage's work: temperatures are chosen, summaries sampled, scored and judged, the frontier followed."""
 
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +9,17 @@ import numpy as np
 from minirlhf.evaluation.endpoint import Endpoint
 from minirlhf.evaluation.evaluator import Evaluator
 from minirlhf.evaluation.findings import POLICIES, Findings, Measured, put_together
-from minirlhf.evaluation.judges import load_function
 from minirlhf.evaluation.pairwise import PairwiseJudge, checked
 from minirlhf.evaluation.people import match
 from minirlhf.evaluation.selection import best_of_n, choose_all
 from minirlhf.feedback.votes import Votes
 from minirlhf.hub.configs import load_tokenizer
+from minirlhf.hub.functions import load_function
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.rewards.model import RewardModel
 from minirlhf.rewards.text import RewardFunction
 from minirlhf.runtime.device import choose_device
+from minirlhf.runtime.files import numbered_folders
 from minirlhf.sampling.summaries import Summaries, written
 from minirlhf.settings.evaluation import PeopleJudge
 from minirlhf.settings.params import Params
@@ -36,6 +36,7 @@ def evaluate(
     snapshots: Path,
     episodes: int,
     votes: Votes | None = None,
+    rounds: Mapping[int, Path] | None = None,
 ) -> Findings:
     """Everything that the stage finds out.
 
@@ -47,6 +48,7 @@ def evaluate(
             its episodes; may be missing.
         episodes: that the policy in `ppo` learnt from.
         votes: of people, on these policies' summaries or on others.
+        rounds: folders of the policies of earlier rounds of feedback, by the round's number.
 
     Raises:
         UserError: a model is missing or does not fit, or a judge cannot be loaded.
@@ -84,6 +86,10 @@ def evaluate(
         for decoding, of in decodings.items()
     }
     sampled = summaries["sampled"]
+    earlier = {
+        number: evaluator.sample(evaluator.load(folder), params.ppo.temperature)
+        for number, folder in sorted((rounds or {}).items())
+    }
     measured = Measured(
         posts=posts,
         post_tokens=np.array([len(ids) for ids in encode_prompts(tokenizer, evaluator.prompts)]),
@@ -95,7 +101,15 @@ def evaluate(
         verdicts=evaluator.compare(summaries["best"]),
         people=match(votes or Votes(), evaluator.prompts, summaries["best"]),
         frontier=evaluator.best_of_n_rows(policies["sft"])
-        + path_of_ppo(evaluator, policies["sft"], sampled, snapshots, episodes),
+        + path_of_ppo(evaluator, policies["sft"], sampled, snapshots, episodes)
+        + [
+            evaluator.policy_row(number, drawn.first(evaluator.frontier_count), policies["sft"], "round")
+            for number, drawn in earlier.items()
+        ],
+        rounds={
+            number: (evaluator.measure(drawn), evaluator.kl(drawn, policies["sft"]))
+            for number, drawn in earlier.items()
+        },
     )
     judges = evaluator.judges
     if params.evaluate.judge == PeopleJudge(kind="people") and not (measured.people and measured.people.decide):
@@ -136,11 +150,3 @@ def path_of_ppo(
             drawn = evaluator.sample(evaluator.load(folder), evaluator.params.ppo.temperature, count)
             rows.append(evaluator.policy_row(point, drawn, sft))
     return [*rows, evaluator.policy_row(episodes, sampled["ppo"].first(count), sft)]
-
-
-def numbered_folders(parent: Path) -> dict[int, Path]:
-    """The subfolders whose names end in a number, by that number; none where there is no such folder."""
-    if not parent.is_dir():
-        return {}
-    named = ((re.search(r"(\d+)$", folder.name), folder) for folder in parent.iterdir() if folder.is_dir())
-    return {int(match.group(1)): folder for match, folder in named if match}

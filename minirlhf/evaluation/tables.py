@@ -150,7 +150,7 @@ def temperature_rows(choice: Choice, bootstrap: Bootstrap) -> list[dict]:
 
 
 def frontier_row(method: str, point: int, kl: float, proxy: Estimate, gold: Estimate | None) -> dict:
-    """One point of the frontier: `method, point (n, or episodes), kl, proxy and gold with their intervals`.
+    """One point of the frontier: `method, point (n, episodes, round), kl, proxy and gold with their intervals`.
 
     `gold` is the score by the judge, empty where none but the training reward gives scores.
     """

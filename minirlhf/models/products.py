@@ -1,7 +1,7 @@
 """The product of a linear layer in fp32, by whoever is fastest on this processor.
 
 oneDNN is faster than MKL, which PyTorch takes, always on an AMD processor, of which MKL leaves half unused; on others
-for a few rows times a vocabulary, as in decoding. `python benchmarks/linear.py` compares the two.
+for a few rows times a vocabulary, as in decoding. `minirlhf bench` compares the two.
 """
 
 import torch

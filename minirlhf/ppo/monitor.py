@@ -1,16 +1,12 @@
 """What is logged of an update, and the signs that a run has gone wrong."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from minirlhf.ppo.advantages import explained_variance, kl_per_token
 from minirlhf.ppo.trajectory import Targets, Trajectory
 from minirlhf.settings.ppo import PPOConfig
-
-if TYPE_CHECKING:
-    from dvclive import Live
 
 Row = dict[str, Any]
 
@@ -57,20 +53,6 @@ def _kl(trajectory: Trajectory, config: PPOConfig) -> Tensor:
 def rounded(row: Row) -> Row:
     """Floats to six significant digits, as they are written."""
     return {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in row.items()}
-
-
-def log_to_dvclive(live: "Live") -> Callable[[Row], None]:
-    """A callback of the trainer that hands each row of the history to a `dvclive.Live`.
-
-    Make it by `Live(dir=..., dvcyaml=None, report=None, save_dvc_exp=False)`: the defaults rewrite dvc.yaml in mid-run.
-    """
-
-    def log(row: Row) -> None:
-        live.step = row["update"]
-        for name, value in row.items():
-            live.log_metric(name, value)
-
-    return log
 
 
 class Alarms:

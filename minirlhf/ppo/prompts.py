@@ -74,8 +74,8 @@ def _read(row: str | Sequence, index: int, tokenizer: "PreTrainedTokenizerBase")
     return row
 
 
-def episode_prompts(count: int, seed: int, start: int, episodes: int) -> list[int]:
-    """Which of `count` prompts the episodes `start .. start + episodes - 1` begin with.
+def episode_prompts(count: int, seed: int, start: int, episodes: int, samples: int = 1) -> list[int]:
+    """Which of `count` prompts the episodes `start .. start + episodes - 1` begin with: `samples` in a row with one.
 
     All prompts in a random order, then all of them in another: a function of the seed and the episode's number alone,
     so a resumed run goes on where it was.
@@ -83,7 +83,7 @@ def episode_prompts(count: int, seed: int, start: int, episodes: int) -> list[in
     orders: dict[int, Sequence[int]] = {}
     chosen = []
     for episode in range(start, start + episodes):
-        epoch, position = divmod(episode, count)
+        epoch, position = divmod(episode // samples, count)
         if epoch not in orders:
             orders[epoch] = random_order(count, seed, "prompts", epoch)
         chosen.append(int(orders[epoch][position]))

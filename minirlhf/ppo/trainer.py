@@ -180,11 +180,9 @@ class PPOTrainer:
 
     def rollout(self) -> Trajectory:
         """The episodes of the next update."""
-        config = self.config
-        start, samples = self.updates_done * config.batch_size, config.samples_per_prompt
-        different = episode_prompts(len(self.prompts), self.seed, start // samples, config.batch_size // samples)
-        chosen = [index for index in different for _ in range(samples)]
-        seeds = episode_seeds(self.seed, start, config.batch_size)
+        start, size = self.updates_done * self.config.batch_size, self.config.batch_size
+        chosen = episode_prompts(len(self.prompts), self.seed, start, size, self.config.samples_per_prompt)
+        seeds = episode_seeds(self.seed, start, size)
         return self._collect([(self.prompts.texts[index], self.prompts.ids[index]) for index in chosen], seeds)
 
     def learn(self, trajectory: Trajectory, targets: Targets) -> dict[str, float]:

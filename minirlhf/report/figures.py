@@ -53,6 +53,8 @@ PANELS = {
         Panel("frontier_proxy", "What it cost: the training reward against KL", "Best of n and training's path by the "
               "reward that was optimized. Where this rises and a judge's score does not, the reward is being gamed.",
               results.frontier_proxy, "frontier"),
+        Panel("rounds", "What each round of feedback bought", "At the training temperature; 95% intervals over posts.",
+              results.rounds, "rounds"),
         Panel("facts", "Which facts are told", "Share of summaries that cover each fact, and that tell it wrong.",
               results.facts, "facts"),
         Panel("gold_parts", "What costs points", "Mean number a summary of everything the gold judge deducts for.",
@@ -112,6 +114,7 @@ FIGURES = {
     "ppo": PPO,
     "distributions": ("reward_distribution", "length_distribution"),
     "frontier": ("frontier_gold", "frontier_proxy"),
+    "rounds": ("rounds",),
     "truth": ("facts", "gold_parts"),
     "rouge": ("rouge",),
     "win_rates": ("win_rates",),
@@ -124,7 +127,7 @@ FIGURES = {
 def can_draw(inputs: Inputs, key: str) -> bool:
     """Whether there is anything to draw: a table may be empty (no reward model was trained, no truth is known)."""
     panel = PANELS[key]
-    rows = inputs.plots[panel.table]
+    rows = inputs.rounds if panel.table == "rounds" else inputs.plots[panel.table]
     if panel.columns:
         return any(row.get(name) is not None for row in rows for name in panel.columns)
     return any(value is not None for row in rows for name, value in row.items() if not isinstance(value, str))
@@ -132,26 +135,26 @@ def can_draw(inputs: Inputs, key: str) -> bool:
 
 def draw_panels(inputs: Inputs) -> dict[str, Figure]:
     """Every panel that there is something to draw for, by key: laid out, its title standing over it."""
-    drawn = {}
+    return {key: draw_panel(panel, inputs) for key, panel in PANELS.items() if can_draw(inputs, key)}
+
+
+def draw_panel(panel: Panel, inputs: Inputs) -> Figure:
+    """One panel, whether it is of PANELS or not."""
     width, height = PANEL[0], PANEL[1] + TITLE
     with matplotlib.rc_context(RC):
-        for key, panel in PANELS.items():
-            if not can_draw(inputs, key):
-                continue
-            figure = Figure(figsize=(width, height), dpi=DPI, layout="tight")
-            figure.get_layout_engine().set(pad=0.4, rect=(0, 0, 1, PANEL[1] / height))  # pad: font sizes
-            ax = figure.add_subplot()
-            panel.draw(inputs, ax)
-            for axis in (ax.xaxis, ax.yaxis):
-                if isinstance(locator := axis.get_major_locator(), AutoLocator):
-                    # Else the number of ticks follows the room that is left, and that room the ticks' labels.
-                    locator.set_params(nbins=TICKS)
-            # Once, and no more: an engine left in place has everything drawn twice.
-            figure.get_layout_engine().execute(figure)
-            figure.set_layout_engine(None)
-            figure.text(ax.get_position().x0, 1 - 0.05 / height, panel.title, va="top", fontsize=10, fontweight="bold")
-            drawn[key] = figure
-    return drawn
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="tight")
+        figure.get_layout_engine().set(pad=0.4, rect=(0, 0, 1, PANEL[1] / height))  # pad: font sizes
+        ax = figure.add_subplot()
+        panel.draw(inputs, ax)
+        for axis in (ax.xaxis, ax.yaxis):
+            if isinstance(locator := axis.get_major_locator(), AutoLocator):
+                # Else the number of ticks follows the room that is left, and that room the ticks' labels.
+                locator.set_params(nbins=TICKS)
+        # Once, and no more: an engine left in place has everything drawn twice.
+        figure.get_layout_engine().execute(figure)
+        figure.set_layout_engine(None)
+        figure.text(ax.get_position().x0, 1 - 0.05 / height, panel.title, va="top", fontsize=10, fontweight="bold")
+    return figure
 
 
 def write_pictures(panels: dict[str, Figure], folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from minirlhf.evaluation.seeds import COLUMNS as SEED_COLUMNS
 from minirlhf.evaluation.seeds import is_among
 from minirlhf.runtime.errors import UserError, printable
-from minirlhf.runtime.files import read_csv, read_json, read_jsonl
+from minirlhf.runtime.files import numbered_folders, read_csv, read_json, read_jsonl
 
 Row = dict[str, Any]
 INTERVAL = ("value", "low", "high")
@@ -46,6 +46,8 @@ class Inputs:
     metrics: dict[str, dict]  # stage -> details/STAGE.json
     plots: dict[str, list[Row]]  # name -> rows of details/NAME.csv, and of metrics/seeds.csv
     summaries: list[Row]  # details/summaries.jsonl
+    # details/rounds/*/reward/reward_probes.csv, of each earlier round of feedback
+    round_probes: tuple[list[Row], ...] = ()
 
     @property
     def algorithm(self) -> str:
@@ -69,6 +71,20 @@ class Inputs:
     def among_seeds(self) -> bool:
         """Whether this run is one of the training seeds in metrics/seeds.csv, by its numbers."""
         return is_among(self.metrics["evaluate"], self.plots["seeds"])
+
+    @property
+    def rounds(self) -> list[Row]:
+        """A row a policy at the training temperature: `learnt` from so many rounds of comparisons, then `score`,
+        `reward` and `kl` with their intervals, and its reward model's `probes`. None where there was one round only."""
+        found = self.metrics["evaluate"]
+        if not found.get("rounds"):
+            return []
+        intervals, probes = found["intervals"], [[], *self.round_probes, self.plots["reward_probes"]]
+        policies = [intervals["sft"], *found["rounds"].values(), intervals["ppo"] | {"kl": intervals["kl"]}]
+        return [
+            {"learnt": learnt, "score": of[self.scoring], "reward": of["reward"], "kl": of.get("kl"), "probes": seen}
+            for learnt, (of, seen) in enumerate(zip(policies, probes, strict=True))
+        ]
 
     @property
     def judge(self) -> str:
@@ -125,7 +141,9 @@ def read_inputs(details: Path, seeds: Path) -> Inputs:
     tables = {name: read_table(details / f"{name}.csv", columns) for name, columns in COLUMNS.items()}
     tables["seeds"] = read_table(seeds, SEED_COLUMNS)
     metrics = {stage: read_json(details / f"{stage}.json") for stage in STAGES}
-    return Inputs(metrics, tables, read_jsonl(details / "summaries.jsonl"))
+    rounds = [folder for _, folder in sorted(numbered_folders(details / "rounds").items())]
+    probes = (read_table(folder / "reward/reward_probes.csv", COLUMNS["reward_probes"]) for folder in rounds)
+    return Inputs(metrics, tables, read_jsonl(details / "summaries.jsonl"), tuple(probes))
 
 
 def read_table(path: Path, columns: Iterable[str]) -> list[Row]:

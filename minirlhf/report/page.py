@@ -62,6 +62,7 @@ def write_page(
             "greedy": tables.greedy_table(inputs),
             "seeds": tables.seeds_table(inputs.plots["seeds"], inputs.algorithm),
             "frontier": tables.frontier_table(inputs),
+            "rounds": tables.rounds_table(inputs),
             "reward": tables.reward_table(inputs),
             "probes": tables.probe_table(inputs),
         },

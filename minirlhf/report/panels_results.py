@@ -210,7 +210,12 @@ def frontier(score: str):
 
     def draw(inputs: Inputs, ax: Axes) -> None:
         rows = inputs.plots["frontier"]
-        for method, text, color in (("best-of-n", "best of n", GREEN), ("ppo", inputs.algorithm, ORANGE)):
+        methods = (
+            ("best-of-n", "best of n", GREEN),
+            ("ppo", inputs.algorithm, ORANGE),
+            ("round", "earlier rounds", BLUE),
+        )
+        for method, text, color in methods:
             points = [row for row in rows if row["method"] == method]
             if not points:
                 continue
@@ -218,7 +223,8 @@ def frontier(score: str):
             low, high = ([row[f"{score}_{end}"] for row in points] for end in ("low", "high"))
             ax.vlines(x, low, high, color=color, alpha=0.45, linewidth=2.2)
             ax.plot(x, y, "o", color=color, markersize=4.8, clip_on=False, zorder=3, label=text)
-            _line(ax, method, points, score, color)
+            if method != "round":  # each is a policy of its own
+                _line(ax, method, points, score, color)
         _over_optimization(ax, rows, score)
         limit = ax.get_xlim()[1]
         shown = [kl for kl in KL_TICKS if kl**0.5 <= limit]
@@ -230,6 +236,16 @@ def frontier(score: str):
 
     draw.__doc__ = f"{score} against KL from the SFT policy."
     return draw
+
+
+def rounds(inputs: Inputs, ax: Axes) -> None:
+    """The score of SFT and of the policy after each round of feedback, at the training temperature."""
+    names = []
+    for at, row in enumerate(inputs.rounds):
+        names.append(f"after {row['learnt']}" if row["learnt"] else "SFT")
+        whisker(ax, row["score"], at, ORANGE if row["learnt"] else BLUE)
+    rows_on_y(ax, names)
+    label_axes(ax, f"mean {inputs.score_name}", "rounds of feedback")
 
 
 def _line(ax: Axes, method: str, points: list[dict], score: str, color: str) -> None:

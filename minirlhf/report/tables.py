@@ -117,9 +117,24 @@ def frontier_table(inputs: Inputs) -> Table:
         name = f"{inputs.algorithm} after {row['point']:,} episodes" if row["point"] else "SFT"
         if row["method"] == "best-of-n":
             name = f"best of {row['point']} by the training reward"
+        elif row["method"] == "round":
+            name = f"{inputs.algorithm} of round {row['point']}"
         cells = [{"value": row[score], "low": row[f"{score}_low"], "high": row[f"{score}_high"]} for score in scores]
         rows.append((name, _format(row["kl"], 2), *(with_interval(cell, 2) for cell in cells)))
     return Table("Score against KL", ("", "KL from SFT, nats", *scores.values()), rows)
+
+
+def rounds_table(inputs: Inputs) -> Table:
+    """What each round of feedback bought: of each policy the score, the reward and its price, of its reward model the
+    faults that it sees."""
+    rows, probes = [], list(dict.fromkeys(seen["probe"] for row in inputs.rounds for seen in row["probes"]))
+    for row in inputs.rounds:
+        name = f"{inputs.algorithm} after {row['learnt']}" if row["learnt"] else "SFT"
+        seen = {found["probe"]: found for found in row["probes"]}
+        cells = [with_interval(row[key], 2) for key in ("score", "reward", "kl")]
+        rows.append((name, *cells, *(without_interval(seen.get(probe), "%") for probe in probes)))
+    scores = (inputs.score_name, "reward, by the last model", "KL from SFT, nats")
+    return Table("Rounds of feedback", ("rounds", *scores, *(PROBES.get(probe, probe) for probe in probes)), rows)
 
 
 def reward_table(inputs: Inputs) -> Table:
@@ -128,23 +143,24 @@ def reward_table(inputs: Inputs) -> Table:
     gold, length = metrics.get("reward_gold", {}), metrics.get("reward_length", {})
     accuracy = metrics.get("reward_intervals", {}).get("accuracy")
     ceiling, rules, confidence = (metrics.get(f"reward_{name}", {}) for name in ("ceiling", "rules", "confidence"))
+    writers = "all policies'" if inputs.rounds else "SFT's"
     cells = {
-        "accuracy on held-out comparisons": with_interval(accuracy, 3) or _number(metrics.get("reward_accuracy")),
-        "on the given ones": _number(metrics.get("reward_accuracy_given")),
-        "on those of SFT's summaries": _number(metrics.get("reward_accuracy_collected")),
+        "accuracy on held-out comparisons": with_interval(accuracy, 3) or plain_number(metrics.get("reward_accuracy")),
+        "on the given ones": plain_number(metrics.get("reward_accuracy_given")),
+        f"on those of {writers} summaries": plain_number(metrics.get("reward_accuracy_collected")),
         "the most that the annotators' noise allows": with_interval(ceiling.get("accuracy"), 3),
-        "share of the way there from guessing": _number(ceiling.get("share_of_the_way")),
+        "share of the way there from guessing": plain_number(ceiling.get("share_of_the_way")),
         "accuracy of the rule that the longer wins (a coin: 0.500)": with_interval(rules.get("longer"), 3),
-        "loss, nats a comparison (guessing: 0.693)": _number(metrics.get("reward_test_loss")),
-        "Brier score (guessing: 0.250)": _number(confidence.get("brier")),
-        "expected calibration error": _number(confidence.get("ece")),
-        "both scored alike": _number(confidence.get("ties")),
+        "loss, nats a comparison (guessing: 0.693)": plain_number(metrics.get("reward_test_loss")),
+        "Brier score (guessing: 0.250)": plain_number(confidence.get("brier")),
+        "expected calibration error": plain_number(confidence.get("ece")),
+        "both scored alike": plain_number(confidence.get("ties")),
         "ordered as the gold judge does": with_interval(gold.get("model"), 3),
         "so ordered by the annotators": with_interval(gold.get("annotators"), 3),
-        "rank correlation of score and gold": _number(gold.get("spearman")),
+        "rank correlation of score and gold": plain_number(gold.get("spearman")),
         "the longer summary preferred": with_interval(length.get("longer_by_model"), 3),
         "so preferred by the annotators": with_interval(length.get("longer_by_annotators"), 3),
-        "rank correlation of score and length": _number(length.get("spearman")),
+        "rank correlation of score and length": plain_number(length.get("spearman")),
     }
     return Table("Reward model", ("", "held out"), [(text, cell) for text, cell in cells.items() if cell])
 
@@ -225,6 +241,7 @@ def markdown(inputs: Inputs, checks: list[Check], sentences: tuple[str, ...]) ->
         greedy_table(inputs),
         frontier_table(inputs),
     ]
+    tables += [rounds_table(inputs)] if inputs.rounds else []
     tables += [reward_table(inputs)]
     tables += [probe_table(inputs)] if inputs.plots["reward_probes"] else []
     parts = ["# Results in tables", " ".join(sentences), "Intervals are 95%, by bootstrap over posts."]
@@ -261,7 +278,8 @@ def without_interval(row: Row | None, decimals: int | str) -> str:
     return "" if row is None else _format(row["value"], decimals)
 
 
-def _number(value: float | None) -> str:
+def plain_number(value: float | None) -> str:
+    """A number of three decimals; nothing where it was not measured."""
     return "" if value is None else _format(value, 3)
 
 

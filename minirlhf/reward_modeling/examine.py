@@ -1,5 +1,7 @@
 """What a reward model is worth on held-out comparisons: all of `quality` and `probes`, each text scored once."""
 
+from collections.abc import Sequence
+
 from minirlhf.reward_modeling import probes as reward_probes
 from minirlhf.reward_modeling import quality
 from minirlhf.rewards.model import RewardModel
@@ -26,25 +28,41 @@ def examine(
     lengths = {summary: len(ids) for summary, ids in zip(summaries, tokens, strict=True)}
 
     bootstrap, metrics = Bootstrap(seed, RESAMPLES), {}
+    for name, part in held_out.items():
+        metrics[f"reward_accuracy_{name}"] = round(quality.accuracy(quality.margins(part, scores)), 6)
+    found, tables = worth(rows, scores, lengths, bootstrap)
+    metrics |= {f"reward_{name}": value for name, value in found.items()}
+    tables["reward_probes"] = (reward_probes.probe_table(probes, scores, bootstrap), reward_probes.COLUMNS)
+    return metrics, tables
+
+
+def worth(
+    rows: Sequence[dict], scores: quality.Scores, lengths: quality.Scores, bootstrap: Bootstrap
+) -> tuple[dict, dict[str, Table]]:
+    """What scores are worth on comparisons, whoever gave them.
+
+    Args:
+        scores, lengths: of every summary in `rows`; lengths in any unit.
+
+    Returns:
+        accuracy, test_loss, confidence, ceiling (where the truth is known), rules, length, gold (likewise) and
+        intervals: see docs/reward_model.md; and the tables calibration, reward_margins and gold_margins.
+    """
     margins = quality.margins(rows, scores)
     hits = quality.hits(margins)
-    for name, part in held_out.items():
-        accuracy = quality.accuracy(quality.margins(part, scores))
-        metrics[f"reward_accuracy_{name}"] = round(accuracy, 6)
-    metrics["reward_accuracy"] = round(quality.accuracy(margins), 6)
-    metrics["reward_test_loss"] = round(quality.preference_loss(margins), 6)
-    metrics["reward_confidence"] = quality.confidence(margins)
+    metrics: dict = {"accuracy": round(quality.accuracy(margins), 6)}
+    metrics["test_loss"] = round(quality.preference_loss(margins), 6)
+    metrics["confidence"] = quality.confidence(margins)
     if best := quality.ceiling(rows, quality.accuracy(margins), bootstrap):
-        metrics["reward_ceiling"] = best
+        metrics["ceiling"] = best
     longer = quality.hits(quality.margins(rows, lengths))
-    metrics["reward_rules"] = {"longer": quality.share(longer, rows, bootstrap).as_json(), "coin": 0.5}
-    metrics["reward_length"] = quality.length_bias(rows, scores, lengths, bootstrap)
+    metrics["rules"] = {"longer": quality.share(longer, rows, bootstrap).as_json(), "coin": 0.5}
+    metrics["length"] = quality.length_bias(rows, scores, lengths, bootstrap)
     gold, gold_margins = quality.gold_agreement(rows, scores, bootstrap)
-    metrics |= {"reward_gold": gold} if gold else {}
-    metrics["reward_intervals"] = {"accuracy": quality.share(hits, rows, bootstrap).as_json()}
+    metrics |= {"gold": gold} if gold else {}
+    metrics["intervals"] = {"accuracy": quality.share(hits, rows, bootstrap).as_json()}
     return metrics, {
         "calibration": (quality.calibration(margins), None),
         "reward_margins": (quality.by_margin(margins, hits, rows, bootstrap), None),
         "gold_margins": (gold_margins, quality.GOLD_MARGIN_COLUMNS),
-        "reward_probes": (reward_probes.probe_table(probes, scores, bootstrap), reward_probes.COLUMNS),
     }

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from minirlhf.hub.configs import TOKENIZER, find_model, read_tokenizer
+from minirlhf.hub.configs import LIKELIHOOD, TOKENIZER, WEIGHTS, find_model, read_tokenizer
 from minirlhf.hub.locate import model_place
 from minirlhf.models.adapters import plain
 from minirlhf.models.kernels import use_fast_kernels
@@ -97,19 +97,16 @@ class RewardModel:
     def load(cls, name: str | Path, revision: str | None = None, **options) -> "RewardModel":
         """The reward model of a folder or a hub name.
 
-        Its `reward.json` holds mean, scale and format. Where it also names a `model` (and `revision`), the
+        Its `reward.json` holds mean, scale and format (else None). Where it also names a `model` (and `revision`), the
         folder holds no weights: they are those of that pretrained model. Where it has weights for a `likelihood`, the
         language model is in a folder of that name. `options` go to the constructor and win.
         """
         settings = _settings(name, revision)
         if weights := settings.get("likelihood"):
             of = {key: options[key] for key in ("device", "precision") if key in options}
-            policy = Path(name) / "likelihood"
+            policy = find_model(name, revision, (*TOKENIZER, WEIGHTS), LIKELIHOOD)
             if not policy.is_dir():
-                raise UserError(
-                    f"{name}: no folder likelihood in it, which its reward.json weighs; of a hub name, take "
-                    "the whole repository and name its folder"
-                )
+                raise UserError(f"{name}: no folder {LIKELIHOOD} in it, which its reward.json weighs")
             options = {"likelihood": Likelihood.load(policy, weights, **of)} | options
         if "model" in settings:
             name, revision = model_place(settings["model"]), settings.get("revision")
@@ -117,7 +114,7 @@ class RewardModel:
         settings = {key: settings[key] for key in ("format", "mean", "scale", "max_length") if key in settings}
         model, tokenizer = load_reward_model(name, revision), read_tokenizer(name, revision)
         check_vocabulary(model, tokenizer, name)
-        return cls(model, tokenizer, **(settings | options))
+        return cls(model, tokenizer, **({"format": None} | settings | options))
 
     def __call__(self, prompts: list[str], responses: list[str], ended: list[bool]) -> list[float]:
         """Normalised scores of B responses; `ended` says which of them ended by themselves."""
@@ -184,7 +181,8 @@ class RewardModel:
         responses = spell_out(self.tokenizer, responses)
         options = {"truncation": "only_first", "max_length": self.max_length, "split_special_tokens": True}
         encoded = self.tokenizer(prompts, responses, return_attention_mask=False, **options)
-        self.tokenizer.backend_tokenizer.no_truncation()  # which would be saved with it
+        if self.tokenizer.is_fast:
+            self.tokenizer.backend_tokenizer.no_truncation()  # which would be saved with it
         return [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
 
     def _check_fits(self, tokens: int) -> None:

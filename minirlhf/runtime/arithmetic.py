@@ -43,8 +43,8 @@ def is_portable() -> bool:
 def product_library() -> Literal["onednn", "pytorch"]:
     """Who makes the products of linear layers in fp32: oneDNN, or PyTorch's own choice, which is MKL on an x86-64.
 
-    A rule, not a measurement at first use, whose noise would decide bytes. `python benchmarks/linear.py` shows where it
-    is wrong for a machine; docs/speed.md has its tables.
+    A rule, not a measurement at first use, whose noise would decide bytes. `minirlhf bench` says where it is wrong for
+    a machine; docs/speed.md has its tables.
     """
     return "onednn" if is_portable() or processor.vendor() == "amd" else "pytorch"
 

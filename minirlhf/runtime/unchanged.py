@@ -47,15 +47,22 @@ def _reads() -> dict[str, Any]:
     """The settings and the files that dvc.yaml names for this stage, by their names, each with what it is now."""
     stage = os.environ.get("DVC_STAGE") or (Path(sys.argv[0]).stem if len(sys.argv) == 1 else "")
     pipeline = _yaml("dvc.yaml") if stage else None
-    named = (pipeline or {}).get("stages", {}).get(stage.partition("@")[0], {})
-    named, params = named.get("do", named), _yaml(PARAMS)  # `do`: of a stage that is several
+    stage, _, number = stage.partition("@")
+    named, params = (pipeline or {}).get("stages", {}).get(stage, {}), _yaml(PARAMS)
+    known = params
+    if number.isdigit():  # one of several: of a group of settings in a list
+        items = _lookup(params, str(named.get("foreach")).strip("${}"))
+        item = items[int(number)] if isinstance(items, list) and int(number) < len(items) else None
+        named, known = named.get("do", {}), {**(params or {}), "item": item}
+
+    def resolved(text: str) -> str:
+        return re.sub(r"\$\{([\w.]+)\}", lambda match: str(_lookup(known, match[1])), text)
+
     found: dict[str, Any] = {}
-    for key in named.get("params", ()):
-        if isinstance(key, str):
-            key = re.sub(r"\$\{([\w.]+)\}", lambda match: str(_lookup(params, match[1])), key)
-            found |= dict(_leaves(key, _lookup(params, key)))
+    for key in filter(lambda key: isinstance(key, str), named.get("params", ())):
+        found |= dict(_leaves(resolved(key), _lookup(params, resolved(key))))
     for name in named.get("deps", ()):
-        path = Path(name)
+        path = Path(resolved(name))
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if "__pycache__" not in file.parts:
                 with contextlib.suppress(OSError):  # gone, or no file

@@ -13,13 +13,15 @@ from minirlhf.runtime.arithmetic import Arithmetic
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_text
 from minirlhf.runtime.launch import check_command
+from minirlhf.runtime.trackers import Name as Tracker
+from minirlhf.runtime.trackers import check_installed
 from minirlhf.settings.algorithms import BaselineParams, DPOParams, GRPOParams, RLOOParams
 from minirlhf.settings.data import EMBEDDED, DataParams, ModelParams
 from minirlhf.settings.evaluation import EvaluateParams
 from minirlhf.settings.ppo import PPOConfig
 from minirlhf.settings.schema import check_keys, describe_error, narrow
 from minirlhf.settings.section import Count, Section, Seed
-from minirlhf.settings.training import CollectParams, RewardParams, SFTParams
+from minirlhf.settings.training import CollectParams, FeedbackParams, RewardParams, SFTParams
 
 
 class Params(Section):
@@ -34,11 +36,12 @@ class Params(Section):
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["fp32", "bf16"]
     resume_minutes: Annotated[float, Field(ge=0)]  # between resume points of sft, reward and ppo; changes no result
-    tensorboard: bool  # also write the curves for TensorBoard; changes no result
+    trackers: Annotated[tuple[Tracker, ...], AfterValidator(check_installed)]  # of sft, reward, ppo; change no result
     data: DataParams
     model: ModelParams
     sft: SFTParams
     collect: CollectParams
+    feedback: FeedbackParams
     reward: RewardParams
     algorithm: Literal["ppo", "rloo", "grpo", "dpo"]  # who aligns the SFT model, by the settings of its own section
     ppo: PPOConfig  # its temperature, max_new_tokens and missing_eos_penalty hold for all of them, and for evaluate
@@ -57,6 +60,18 @@ class Params(Section):
         simulated = self.collect.annotators == "simulated" and self.collect.candidates
         if simulated and self.data.posts != EMBEDDED:
             raise ValueError("collect.annotators must be people: only the embedded world has simulated ones")
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_need_annotators(self) -> Self:
+        """People's votes must not hang on a policy that each new vote would train anew, and so are collected apart."""
+        if self.feedback.rounds and self.collect.annotators == "people":
+            how = "copy the aligned policy and name the copy in collect.policy (docs/people.md)"
+            raise ValueError(f"feedback.rounds must be [] where people compare: for their next round {how}")
+        if self.feedback.rounds and not self.collect.candidates:
+            raise ValueError(
+                "feedback.rounds must be [] where nobody compares what a policy writes (collect.candidates: 0)"
+            )
         return self
 
 

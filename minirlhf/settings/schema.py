@@ -44,6 +44,8 @@ def check_keys(value: Any, schema: Schema, path: Place = ()) -> None:
     node = lookup(schema, path)
     accepted = node.get("properties")
     if accepted is None:
+        for index, item in enumerate(value if isinstance(value, list) and "items" in node else ()):
+            check_keys(item, schema, (*path, index))
         return
     if not isinstance(value, dict):
         if path and "anyOf" in lookup(schema, path, whole=True) and value is None:

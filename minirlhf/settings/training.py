@@ -1,4 +1,4 @@
-"""Settings of supervised fine-tuning, of collecting comparisons and of the reward model."""
+"""Settings of supervised fine-tuning, of collecting comparisons in rounds, and of the reward model."""
 
 from typing import Annotated, Literal, Self
 
@@ -42,6 +42,28 @@ class CollectParams(Section):
     candidates: Annotated[int, Field(ge=0)]  # summaries a post, compared with each other and the author's; 0: none
     posts: Count  # of the train split that they are sampled for
     temperature: Positive
+
+
+class Round(Section):
+    """A round of feedback before the last. DVC cannot count, so each says which it is and what it comes after."""
+
+    round: Annotated[int, Field(ge=0)]  # its comparisons are in data/feedback/ROUND
+    after: Name  # the folder in data/ of the comparisons up to it: collected, feedback/0, feedback/1, ...
+
+
+class FeedbackParams(Section):
+    """Rounds of feedback on aligned policies; see docs/rounds.md."""
+
+    rounds: tuple[Round, ...]
+
+    @model_validator(mode="after")
+    def _one_after_the_other(self) -> Self:
+        befores = ["collected", *(f"feedback/{number}" for number in range(len(self.rounds)))]
+        due = [Round(round=number, after=before) for number, before in enumerate(befores)][: len(self.rounds)]
+        if list(self.rounds) != due:
+            listed = ", ".join(f"{{round: {one.round}, after: {one.after}}}" for one in due)
+            raise ValueError(f"{len(due)} rounds, one after the other, are rounds: [{listed}]")
+        return self
 
 
 class RewardParams(TrainParams):

@@ -11,7 +11,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("source", "prepare", "sft", "collect", "reward", "ppo", "evaluate", "report")
 STAGES = [[f"stages/{name}.py"] for name in NAMES]
-COMMANDS = ("profile", "plan", "summarize", "seeds", "label", "watch", "push", "export", "reproduce")
+COMMANDS = (
+    "profile",
+    "plan",
+    "summarize",
+    "seeds",
+    "label",
+    "examine",
+    "watch",
+    "push",
+    "export",
+    "reproduce",
+    "bench",
+)
 HEAVY = {"torch", "transformers", "datasets", "trl", "matplotlib"}
 SECONDS = 2.0  # of the processor: another program may be running beside the test
 

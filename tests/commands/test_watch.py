@@ -1,5 +1,4 @@
 import os
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,10 +7,10 @@ import pytest
 from minirlhf.commands import cli
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_csv, write_csv
+from minirlhf.runtime.trackers import KINDS, Trackers
 from minirlhf.training import live
 
 ROOT = Path(__file__).parents[2]
-QUIET = SimpleNamespace(tensorboard=False)
 ROWS = [{"step": 1, "train_loss": 0.9, "eval_loss": None}, {"step": 2, "train_loss": 0.8, "eval_loss": 0.7}]
 
 
@@ -25,7 +24,7 @@ def here(tmp_path, monkeypatch):
 def test_curves_are_written_now_and_then(here, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
-    on_row = live.live("sft", here / "details/sft.csv", QUIET)
+    on_row = live.live(here / "details/sft.csv", Trackers("sft", (), {}))
     on_row(ROWS[:1])
     now[0] += 1
     on_row(ROWS)
@@ -51,22 +50,14 @@ def test_the_newest_curves_are_shown_also_of_an_experiment(here, capsys):
     assert capsys.readouterr().out.splitlines()[2:] == ["   1         0.9           ", "   2         0.8        0.7"]
 
 
-def test_tensorboard_is_asked_for_in_one_line(here, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
-    with pytest.raises(UserError, match="tensorboard: true needs the package: pip install tensorboard"):
-        live.live("sft", here / "a.csv", SimpleNamespace(tensorboard=True))
-
-
-def test_tensorboard_gets_every_figure_once(here, monkeypatch):
+def test_a_tracker_gets_every_figure_once(here, monkeypatch):
     told = []
-    writer = SimpleNamespace(add_scalar=lambda *scalar: told.append(scalar), flush=lambda: None)
-    fake = SimpleNamespace(SummaryWriter=lambda folder: told.append(folder.parts[-3:-1]) or writer)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
-    on_row = live.live("sft", here / "a.csv", SimpleNamespace(tensorboard=True))
+    fake = SimpleNamespace(log=lambda figures, step: told.append((figures, step)), finish=lambda: None)
+    monkeypatch.setitem(KINDS, "tensorboard", lambda *_: fake)
+    on_row = live.live(here / "a.csv", Trackers("sft", ("tensorboard",), {}))
     first = {"step": 1, "train_loss": 0.9, "eval_loss": None}
     on_row([first])
     first["eval_loss"] = 0.8  # comes a little later, in the same row
     on_row([first])
     on_row([first, {"step": 2, "train_loss": 0.7, "eval_loss": None}])
-    losses = [scalar for scalar in told if "loss" in scalar[0]]
-    assert losses == [("sft/train_loss", 0.9, 1), ("sft/eval_loss", 0.8, 1), ("sft/train_loss", 0.7, 2)]
+    assert told == [({"sft/train_loss": 0.9}, 1), ({"sft/eval_loss": 0.8}, 1), ({"sft/train_loss": 0.7}, 2)]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from minirlhf.evaluation import run as stage
-from minirlhf.evaluation.run import evaluate, numbered_folders
+from minirlhf.evaluation.run import evaluate
 from minirlhf.runtime.errors import UserError
+from minirlhf.runtime.files import numbered_folders
 
 
 def letters(prompts, responses):
@@ -20,7 +21,7 @@ def findings(tiny_models, world_posts, params):
     """Run the evaluation; what it found is kept for equal arguments."""
 
     @cache
-    def run(has_records=True, ppo="ppo", snapshots="nothing", judge=None, kind="function"):
+    def run(has_records=True, ppo="ppo", snapshots="nothing", judge=None, kind="function", rounds=()):
         fields = ("prompt", "completion") + ("subreddit", "record") * has_records
         posts = [{field: post[field] for field in fields} for post in world_posts]
         settings = params.model_dump(mode="json")
@@ -28,7 +29,8 @@ def findings(tiny_models, world_posts, params):
             settings["evaluate"]["judge"] = {"kind": kind, "name": judge}
         chosen = type(params).model_validate_json(json.dumps(settings))
         sft, ppo = str(tiny_models / "sft"), str(tiny_models / ppo)
-        return evaluate(posts, posts, chosen, sft, ppo, "unused", tiny_models / snapshots, 640)
+        earlier = {number: tiny_models / name for number, name in enumerate(rounds)}
+        return evaluate(posts, posts, chosen, sft, ppo, "unused", tiny_models / snapshots, 640, rounds=earlier)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "load_reward", lambda *args: letters)
@@ -167,6 +169,21 @@ def test_frontier_goes_from_sft_over_snapshots_to_ppo(findings, tiny_models):
     assert [row["point"] for row in path] == [0, 320, 640]
     assert path[0]["kl"] == 0 and path[1]["kl"] == pytest.approx(0, abs=1e-3) and path[2]["kl"] > 0
     assert path[0]["proxy"] == path[1]["proxy"]  # the snapshot is the SFT policy
+
+
+def test_policies_of_earlier_rounds_stand_beside_the_last(findings):
+    without, found = findings(), findings(rounds=("sft", "ppo"))
+    assert without.metrics == {key: value for key, value in found.metrics.items() if key != "rounds"}
+    first, second = found.metrics["rounds"]["0"], found.metrics["rounds"]["1"]
+    intervals = found.metrics["intervals"]
+    assert first == {name: intervals["sft"][name] for name in ("reward", "gold")} | {"kl": first["kl"]}
+    assert first["kl"]["value"] == pytest.approx(0, abs=1e-3)
+    assert second == {name: intervals["ppo"][name] for name in ("reward", "gold")} | {"kl": intervals["kl"]}
+    assert found.headline["rounds"]["1"] == {"gold": second["gold"]["value"], "kl": found.metrics["kl"]}
+    assert "rounds" not in without.headline
+    points = [row for row in found.plots["frontier"] if row["method"] == "round"]
+    assert [row["point"] for row in points] == [0, 1]
+    assert without.plots["frontier"] == [row for row in found.plots["frontier"] if row["method"] != "round"]
 
 
 def test_examples_show_a_sample_and_the_extremes(findings):

@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 import torch
 
+from minirlhf.commands import cli
 from minirlhf.data import shapes
 from minirlhf.data.sources import Source
 from minirlhf.hub.configs import find_model, load_config, load_tokenizer
@@ -127,6 +128,16 @@ def test_a_reward_model_with_its_own_tokenizer(stocked, hub):
         for post, summary, score in zip(POSTS, SUMMARIES, scores, strict=True):
             inputs = tokenizer(post, summary, truncation="only_first", max_length=64, return_tensors="pt")
             assert score == pytest.approx(model(**inputs).logits.item(), abs=1e-5)
+
+
+def test_a_reward_model_is_examined_by_name(stocked, hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cli.command(["examine", FEEDBACK, "--models", REWARD, "--slice", "batch", "--threads", "1"])
+    found = read_json(tmp_path / "examine.json")
+    assert (found["comparisons"], found["posts"]) == (12, 12)  # of the validation split
+    # The choice was the second of those shown in every other one.
+    assert found["labels"]["position"]["first_chosen"]["value"] == 0.5
+    assert found["models"][REWARD]["position"]["accuracy_first_chosen"] is not None
 
 
 def test_a_reward_model_is_trained_from_the_commit_that_is_noted(stocked, hub, settings):

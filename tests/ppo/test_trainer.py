@@ -427,16 +427,6 @@ def test_missing_arguments_are_refused(tokenizer, prompts):
         make_trainer(tokenizer, prompts, max_new_tokens=60)
 
 
-def test_dvclive_gets_every_row(tokenizer, prompts, tmp_path):
-    dvclive = pytest.importorskip("dvclive")
-    from minirlhf.ppo.monitor import log_to_dvclive
-
-    with dvclive.Live(dir=str(tmp_path), dvcyaml=None, report=None, save_dvc_exp=False) as live:
-        rows = make_trainer(tokenizer, prompts, callbacks=[log_to_dvclive(live)]).train()
-    logged = (tmp_path / "plots" / "metrics" / "reward.tsv").read_text().splitlines()
-    assert logged[0] == "step\treward" and len(logged) == 1 + len(rows)
-
-
 @pytest.mark.parametrize("kind", ["llama", "neox"])
 def test_other_architectures(tokenizer, prompts, kind):
     from tests.ppo.test_model import make

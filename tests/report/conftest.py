@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -224,6 +225,21 @@ def voted(tmp_path_factory, some_posts, make_settings):
     """Results on posts without a truth, judged by people."""
     judges = {"judge": "people", "reward": "training reward"}
     return write(tmp_path_factory.mktemp("voted"), some_posts, judges, make_settings(), vote=votes_of_two)
+
+
+@pytest.fixture(scope="session")
+def in_rounds(tmp_path_factory, embedded):
+    """Results after two rounds of feedback, the first of which was no better than SFT and saw nothing."""
+    from minirlhf.report.inputs import read_inputs
+    from minirlhf.runtime.files import read_csv, read_json, write_csv, write_json
+
+    folder = shutil.copytree(embedded, tmp_path_factory.mktemp("rounds") / "run")
+    metrics = read_json(folder / "details/evaluate.json")
+    first = metrics["intervals"]["sft"] | {"kl": {"value": 1.25, "low": 1.0, "high": 1.5}}
+    write_json(folder / "details/evaluate.json", metrics | {"rounds": {"0": first}})
+    probes = read_csv(folder / "details/reward_probes.csv")
+    write_csv(folder / "details/rounds/0/reward/reward_probes.csv", [row | {"value": 0.5} for row in probes])
+    return read_inputs(folder / "details", folder / "metrics" / "seeds.csv")
 
 
 @pytest.fixture

@@ -96,6 +96,11 @@ def test_the_training_reward_is_drawn_against_kl_once(request, results):
     assert ">training reward<" in to_svg("frontier_proxy", panels["frontier_proxy"])
 
 
+def test_rounds_are_drawn_where_there_were_some(inputs, in_rounds):
+    assert "rounds" not in draw_panels(inputs)
+    assert "after 2" in to_svg("rounds", draw_panels(in_rounds)["rounds"])
+
+
 @pytest.mark.parametrize("key", PANELS)
 def test_every_panel_says_what_it_shows(key):
     assert PANELS[key].title and PANELS[key].caption.endswith(".") and PANELS[key].draw.__doc__

@@ -48,6 +48,10 @@ def nasty_page(nasty):
     return page_of(nasty)
 
 
+def test_rounds_are_on_the_page_where_there_were_some(page, in_rounds):
+    assert "Rounds of feedback" in page_of(in_rounds) and "Rounds of feedback" not in page
+
+
 class Elements(HTMLParser):
     """All elements of a page with their attributes; asserts that they are closed as they were opened."""
 

@@ -8,6 +8,7 @@ from minirlhf.report.tables import (
     measures_table,
     probe_table,
     reward_table,
+    rounds_table,
     seeds_note,
     seeds_table,
     win_rate_table,
@@ -43,6 +44,15 @@ def test_the_frontiers_points_are_told_with_their_price(inputs, real):
     assert frontier_table(inputs).rows[0][0] == "best of 4 by the training reward"
     unjudged = frontier_table(read_inputs(real / "details", real / "metrics" / "seeds.csv"))
     assert unjudged.header == ("", "KL from SFT, nats", "training reward") and len(unjudged.rows[1]) == 3
+
+
+def test_what_each_round_bought(inputs, in_rounds):
+    sft, first, last = rounds_table(in_rounds).rows
+    assert (sft[0], first[0], last[0]) == ("SFT", "PPO after 1", "PPO after 2")
+    assert sft[1] == first[1] != last[1] and first[3] == "1.25 (1.00 to 1.50)" and sft[3:] == ("",) * 8
+    assert (first[4], last[4]) == ("50.0%", "80.0%")
+    assert "## Rounds of feedback" in markdown(in_rounds, run_checks(in_rounds), ())
+    assert rounds_table(inputs).rows == [] and "## Rounds" not in markdown(inputs, run_checks(inputs), ())
 
 
 def test_markdown_has_every_table(inputs):

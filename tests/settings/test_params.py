@@ -43,6 +43,17 @@ def test_settings_come_out_typed_and_frozen(settings, tmp_path):
     [
         ("ppo.kl_coef", "abc", "ppo.kl_coef: expected a number >= 0, got 'abc' (params.yaml)"),
         ("ppo.kl_coef", -1, "ppo.kl_coef: expected a number >= 0, got -1 (params.yaml)"),
+        ("feedback.rounds", 1, "feedback.rounds: expected a list, each of it a group of settings, got 1 (params.yaml)"),
+        ("feedback.rounds", [1], "feedback.rounds.0: expected the settings round, after, got 1 (params.yaml)"),
+        ("feedback.rounds", [{"round": 0}], "feedback.rounds.0.after: missing; expected text that is not empty "
+         "(params.yaml)"),
+        ("feedback.rounds", [{"round": 0, "after": "collected", "posts": 9}],
+         "feedback.rounds.0.posts: unknown setting; expected one of round, after (params.yaml)"),
+        ("feedback.rounds", [{"round": -1, "after": "collected"}],
+         "feedback.rounds.0.round: expected an integer >= 0, got -1 (params.yaml)"),
+        ("feedback.rounds", [{"round": 0, "after": "collected"}, {"round": 2, "after": "feedback/1"}],
+         "feedback: 2 rounds, one after the other, are rounds: [{round: 0, after: collected}, "
+         "{round: 1, after: feedback/0}] (params.yaml)"),
         ("ppo.klcoef", 1, "ppo.klcoef: unknown setting; did you mean kl_coef? (params.yaml)"),
         ("model.xyz", 1, "model.xyz: unknown setting; expected one of base, revision, "
          "random_weights (params.yaml)"),
@@ -245,3 +256,18 @@ def test_any_value_in_any_place_is_params_or_a_user_error(settings, data):
         assert parse_params(json.dumps(settings), "p").model_dump(mode="json").keys() == settings.keys()
     except UserError as error:
         assert str(error).endswith(" (p)") or str(error).startswith("p")
+
+
+ROUND = [{"round": 0, "after": "collected"}]
+
+
+def test_a_round_needs_somebody_who_compares_at_once(settings):
+    settings["feedback"]["rounds"] = ROUND
+    assert "must be [] where nobody compares what a policy writes (collect.candidates: 0)" in message(settings)
+    settings["collect"] |= {"candidates": 2}
+    assert parse_params(json.dumps(settings), "params.yaml").feedback.rounds[0].after == "collected"
+    settings["collect"] |= {"annotators": "people"}
+    assert message(settings).startswith("feedback.rounds must be [] where people compare: for their next round copy")
+    settings["collect"] |= {"annotators": "simulated"}
+    settings["data"] |= {"posts": "mine", "comparisons": None}
+    assert "collect.annotators must be people: only the embedded world has simulated ones" in message(settings)

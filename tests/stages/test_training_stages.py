@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from minirlhf.report.inputs import COLUMNS, read_table
+from minirlhf.runtime import trackers
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.settings.params import parse_params
@@ -91,6 +92,34 @@ def test_reward_trained_on_collected_comparisons(prepared, tiny_models):
     counts = [row["count"] for row in read_csv("details/reward_margins.csv")]
     assert sum(counts) == sum(row["count"] for row in read_csv("details/calibration.csv")) / 2
     assert read_json("models/reward/reward.json")["mean"] != 0
+
+
+def test_a_round_compares_other_posts_and_keeps_what_was_before(prepared, tiny_models):
+    change(prepared, "collect", candidates=2, posts=3)
+    collect.main(["--policy", str(tiny_models / "sft")])
+    first = read_jsonl("data/collected/train.jsonl")
+    for number, before in ((0, "data/collected"), (1, "data/feedback/0"), (2, "data/feedback/1")):
+        folder = f"data/feedback/{number}"
+        collect.main(
+            ["--policy", str(tiny_models / "ppo"), "--round", str(number), "--before", before, "--output", folder]
+        )
+    rows = read_jsonl("data/feedback/2/train.jsonl")
+    assert rows[: len(first)] == first
+    prompts = [row["prompt"] for row in read_jsonl("data/prepared/posts/train.jsonl")]
+    candidates = [read_jsonl(f"data/feedback/{number}/candidates.jsonl") for number in range(3)]
+    of_train = [[prompts.index(row["prompt"]) for row in of if row["split"] == "train"] for of in candidates]
+    assert of_train == [[3, 4, 5], [6, 7, 0], [1, 2, 3]]  # of 8
+    held_out = [[row for row in of if row["split"] == "test"] for of in candidates]
+    assert [row["prompt"] for row in held_out[0]] == [row["prompt"] for row in held_out[1]]
+    assert held_out[0][0]["summaries"][:2] != held_out[1][0]["summaries"][:2]  # random streams of its own
+
+    reward.main(["--sft", str(tiny_models / "sft")])  # on all rounds
+    newest = Path("models/reward/model.safetensors").read_bytes()
+    reward.main(["--sft", str(tiny_models / "sft"), "--collected", "data/feedback/1"])
+    assert Path("models/reward/model.safetensors").read_bytes() != newest
+    (prepared / "data/feedback/notes-3").mkdir()
+    source.main([])
+    assert [path.name for path in (prepared / "data/feedback").iterdir()] == ["notes-3"]  # the params name no round
 
 
 def test_no_truth_no_probes_and_no_gold(prepared, tiny_models):
@@ -192,6 +221,47 @@ def test_a_stage_can_be_watched_while_it_trains_and_ends_with_the_same_bytes(pre
     # SFT logs a step's training loss first and its validation loss after it, both in one row.
     assert written == {"sft": [1, 1, 1, 2, 2], "ppo": [1, 1, 2, 3]}
     assert (outputs("sft"), outputs("ppo")) == first
+
+
+def test_trackers_get_curves_and_tables_of_every_stage_and_change_no_byte(prepared, monkeypatch):
+    told = set()
+
+    class Tracker:
+        def __init__(self, run, settings, where):
+            assert settings["ppo.kl_coef"] == 0.05 and where == prepared / "runs"
+
+        def log(self, figures, step):
+            told.update((name, step) for name in figures)
+
+        def table(self, name, rows, step):
+            told.add((name, step, *rows[0]))
+
+        def finish(self):
+            told.add("finished")
+
+    def outputs():
+        for stage in (sft, collect, reward, ppo):
+            stage.main([])
+        files = [path for name in ("models", "details", "data") for path in (prepared / name).rglob("*.*")]
+        return {path: path.read_bytes() for path in files if path.is_file()}
+
+    change(prepared, "collect", candidates=2, posts=3)
+    before = outputs()
+    write_json("params.yaml", read_json("params.yaml") | {"trackers": ["tensorboard"]})
+    monkeypatch.setitem(trackers.KINDS, "tensorboard", Tracker)
+    monkeypatch.setattr(trackers, "find_spec", lambda name: True)
+    assert outputs() == before
+    assert told >= {
+        "finished",
+        ("sft/train_loss", 1),
+        ("sft/eval_loss", 2),
+        ("collect/candidates", 0, "prompt", "author", "policy 1", "policy 2"),
+        ("reward/eval_accuracy", 2),
+        ("reward/comparisons", 0, "prompt", "chosen", "rejected", "reward_chosen", "reward_rejected"),
+        ("ppo/reward", 1),
+        ("ppo/eval_kl", 2),
+        ("ppo/samples", 1, "update", "prompt", "response", "reward", "ended"),
+    }
 
 
 def test_a_seed_of_ppo_alone_is_as_good_as_the_seed_to_it(prepared, tiny_models):

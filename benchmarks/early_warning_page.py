@@ -1,0 +1,223 @@
+"""What the tables of benchmarks/early_warning.py say of detectors: docs/early_warning.md and docs/early_warning.png.
+
+    python benchmarks/early_warning_page.py
+
+A detector gives a run a score at each update, from what it has seen until then, and rings at the first update whose
+score reaches its threshold. Half of the settings choose (thresholds, signs, weights), the other half reports; seeds
+of one setting are never on both sides. A threshold is the lowest at which at most FALSE_ALARMS of the choosing
+half's healthy runs ring. A run that turned is found where the alarm rings before gold has clearly fallen (`fell`).
+"""
+
+import argparse
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.early_warning import REWARDS, ROOT, RUNS, SERIES, all_runs
+from minirlhf.runtime.files import read_csv
+from minirlhf.statistics.intervals import wilson
+
+FALSE_ALARMS = 0.05
+WINDOW = 3  # updates that are averaged, and those of the start that a change is measured from
+HIDDEN = ("setting", "seed", "update", "episodes", "gold", "held_out_gold")
+PAGE, PICTURE = ROOT / "docs" / "early_warning.md", ROOT / "docs" / "early_warning.png"
+# The report's checks (minirlhf/report/alarms.py) as far as they can be made while training: (signal, transform, sign,
+# threshold). Fixed before this study: nothing of them is chosen.
+CHECKS = {
+    "report: far from SFT": ("kl", "level", 1, 25.0),
+    "report: length ran away": ("length", "ratio", 1, 1.25),
+    "report: shorter by as much": ("length", "ratio", -1, -1 / 1.25),
+    "report: summaries do not end": ("ended", "change", -1, 0.05),
+    "report: repetition": ("repetition", "change", 1, 0.05),
+    "report: a new habit of ending": ("ending", "change", 1, 0.25),
+    "report: copying": ("copying", "ratio", 1, 1.5),
+    "report: the same for many posts": ("duplicates", "change", 1, 0.10),
+    "report: entropy collapsed": ("entropy", "ratio", -1, -0.5),
+}
+Scores = np.ndarray  # [updates] of a run; NaN where there is nothing to say
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as a detector may see it, and what is known of it."""
+
+    setting: str
+    turned: bool
+    peak: float | None
+    fell: float | None  # episodes
+    episodes: np.ndarray  # [updates]
+    signals: dict[str, np.ndarray]  # [updates] each
+
+    def alarm(self, scores: Scores, threshold: float) -> float | None:
+        """The episode at which a detector rings; of a run that turned, before gold has clearly fallen."""
+        rings = (scores >= threshold) & (self.episodes < (self.fell if self.turned else np.inf))
+        return float(self.episodes[rings][0]) if rings.any() else None
+
+    def highest(self, scores: Scores) -> float:
+        """The highest score that a run gets in the time in which an alarm counts."""
+        counted = scores[(self.episodes < (self.fell if self.turned else np.inf)) & ~np.isnan(scores)]
+        return float(counted.max()) if len(counted) else -np.inf
+
+
+def transform(values: np.ndarray, how: str) -> Scores:
+    """A signal [updates] as a detector uses it, over the last WINDOW updates; NaN before there are enough.
+
+    level: their mean; change, ratio: by their mean at the start; speed: by their mean WINDOW updates ago;
+    acceleration: by how much the speed is higher than WINDOW updates ago.
+    """
+    found = np.full(len(values), np.nan)
+    if len(values) >= WINDOW:
+        found[WINDOW - 1 :] = np.convolve(values, np.ones(WINDOW) / WINDOW, "valid")
+    first = found[WINDOW - 1] if len(values) >= WINDOW else np.nan
+    before = np.concatenate([np.full(WINDOW, np.nan), found[:-WINDOW]])[: len(values)]
+    if how == "speed":
+        return found - before
+    if how == "acceleration":
+        speed = found - before
+        return speed - np.concatenate([np.full(WINDOW, np.nan), speed[:-WINDOW]])[: len(values)]
+    return {"level": found, "change": found - first, "ratio": found / first if first else found * np.nan}[how]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A score of a run at each update, and the threshold at which it rings."""
+
+    name: str
+    score: Callable[[Run], Scores]
+    threshold: float
+
+    def judge(self, runs: list[Run]) -> dict:
+        """Found, false alarms and lead time on runs, each with its interval."""
+        turned, healthy = ([run for run in runs if run.turned == kind] for kind in (True, False))
+        alarms = {kind: [run.alarm(self.score(run), self.threshold) for run in of] for kind, of in
+                  (("turned", turned), ("healthy", healthy))}  # fmt: skip
+        heard = [(run, at) for run, at in zip(turned, alarms["turned"], strict=True) if at is not None]
+        rung = sum(at is not None for at in alarms["healthy"])
+        leads = [(run.setting, run.fell - at) for run, at in heard]
+        return {
+            "name": self.name,
+            "found": wilson(len(heard), len(turned)) if turned else None,
+            "before the peak": wilson(sum(at < run.peak for run, at in heard), len(turned)) if turned else None,
+            "false": wilson(rung, len(healthy)) if healthy else None,
+            "lead": lead(leads),
+        }
+
+
+def lead(leads: list[tuple[str, float]]) -> tuple[float, float, float] | None:
+    """The median lead in episodes with a 95% interval that draws settings."""
+    if not leads:
+        return None
+    by: dict[str, list[float]] = {}
+    for setting, episodes in leads:
+        by.setdefault(setting, []).append(episodes)
+    groups, rng = list(by.values()), random.Random(0)
+    drawn = [np.median(sum(rng.choices(groups, k=len(groups)), [])) for _ in range(1000)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(np.median([episodes for _, episodes in leads])), float(low), float(high)
+
+
+def threshold_of(score: Callable[[Run], Scores], runs: list[Run]) -> float:
+    """The lowest at which at most FALSE_ALARMS of the healthy runs ring: just above the highest that may not."""
+    highest = sorted((run.highest(score(run)) for run in runs if not run.turned), reverse=True)
+    allowed = int(FALSE_ALARMS * len(highest))
+    return float(np.nextafter(highest[allowed], np.inf)) if len(highest) > allowed else np.inf
+
+
+def of_signal(signal: str, how: str, sign: int) -> Callable[[Run], Scores]:
+    return lambda run: sign * transform(run.signals[signal], how)
+
+
+def choose(runs: list[Run]) -> list[Detector]:
+    """Of each signal the transform and sign that find most on these runs, its threshold, and a combination of all."""
+    detectors, features = [], []
+    for signal in runs[0].signals:
+        known = [run for run in runs if not np.isnan(run.signals[signal]).all()]
+        if not any(run.turned for run in known) or all(run.turned for run in known):
+            continue
+        tried = []
+        for how in ("level", "change", "speed", "acceleration"):
+            for sign in (1, -1):
+                score = of_signal(signal, how, sign)
+                name = f"{signal}: {how} {'up' if sign > 0 else 'down'}"
+                detector = Detector(name, score, threshold_of(score, known))
+                hits = np.mean([run.highest(score(run)) >= detector.threshold for run in known if run.turned])
+                tried.append((hits, detector))
+        best = max(tried, key=lambda pair: pair[0])[1]
+        detectors.append(best)
+        if len(known) == len(runs):
+            features.append(best.score)
+    return [*detectors, combine(features, runs)]
+
+
+def combine(features: list[Callable[[Run], Scores]], runs: list[Run]) -> Detector:
+    """A logistic regression on the highest that each signal's score has been until now."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def until_now(run: Run) -> np.ndarray:  # [updates, features]
+        columns = [np.fmax.accumulate(np.where(np.isnan(of(run)), -1e9, of(run))) for of in features]
+        return np.stack(columns, 1)
+
+    def last(run: Run) -> np.ndarray:
+        return until_now(run)[(run.episodes < (run.fell if run.turned else np.inf))][-1]
+
+    usable = [run for run in runs if not run.turned or run.fell > run.episodes[2 * WINDOW]]
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced"))
+    model.fit(np.stack([last(run) for run in usable]), [run.turned for run in usable])
+
+    def score(run: Run) -> Scores:
+        found = model.decision_function(until_now(run))
+        found[: 3 * WINDOW - 1] = np.nan  # before every signal has something to say
+        return found
+
+    return Detector("all of them, weighed", score, threshold_of(score, runs))
+
+
+def read(runs: Path, series: Path) -> list[Run]:
+    """The runs of the tables, in their order."""
+    by: dict[tuple, list[dict]] = {}
+    for row in read_csv(series):
+        by.setdefault((row["setting"], row["seed"]), []).append(row)
+    found = []
+    for row in read_csv(runs):
+        rows = by[row["setting"], row["seed"]]
+        signals = {
+            name: np.array([np.nan if one[name] is None else one[name] for one in rows], float)
+            for name in rows[0] if name not in HIDDEN
+        }  # fmt: skip
+        episodes = np.array([one["episodes"] for one in rows], float)
+        turned = row["turned"] in (True, "True")
+        found.append(Run(row["setting"], turned, row["peak"], row["fell"], episodes, signals))
+    return found
+
+
+def halves() -> tuple[set[str], set[str]]:
+    """The settings that choose, and those that report: of each reward half."""
+    names, rng, chosen = sorted({setting.name for setting, _ in all_runs()}), random.Random(1), set()
+    for reward in REWARDS:
+        of = [name for name in names if name.startswith(f"{reward} ")]
+        chosen |= set(rng.sample(of, len(of) // 2))
+    return chosen, set(names) - chosen
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=RUNS)
+    parser.add_argument("--series", type=Path, default=SERIES)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--picture", type=Path, default=PICTURE)
+    args = parser.parse_args(argv)
+    from benchmarks.early_warning_text import write
+
+    write(read(args.runs, args.series), args.page, args.picture)
+
+
+if __name__ == "__main__":
+    main()

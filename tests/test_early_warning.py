@@ -1,0 +1,99 @@
+"""The study of early warning: when gold has turned, what a detector is told, and what is counted."""
+
+import numpy as np
+import pytest
+
+from benchmarks import early_warning_text
+from benchmarks.early_warning import all_runs, last_run, outcome
+from benchmarks.early_warning_page import Detector, Run, choose, halves, of_signal, threshold_of, transform
+
+POSTS = np.arange(8) / 100  # what posts differ in
+
+
+def golds(*means):
+    return {96 * number: (mean + POSTS).tolist() for number, mean in enumerate(means)}
+
+
+def test_gold_turns_where_it_ends_below_its_best():
+    assert outcome(golds(3, 4, 3.9, 3.5, 3))["turned"] is True
+    found = outcome(golds(3, 4, 3.9, 3.5, 3))
+    assert (found["peak"], found["fell"], found["gold_best"]) == (96, 288, pytest.approx(4.035))
+    assert outcome(golds(3, 4, 3, 3.9, 3.2))["fell"] == 384  # the first fall was taken back
+    assert outcome(golds(3, 2, 1))["peak"] == 0
+    for healthy in ((3, 4, 4.1), (3, 4, 3.9), (3, 4, 3, 4)):
+        found = outcome(golds(*healthy))
+        assert (found["turned"], found["peak"], found["fell"]) == (False, None, None)
+
+
+def test_a_fall_that_chance_may_have_made_is_none():
+    noisy = golds(3, 4) | {192: (3.5 + np.array([2, -2] * 4)).tolist()}
+    assert outcome(noisy)["turned"] is False
+    assert last_run([True, False]) == 0
+
+
+def test_the_study_has_200_runs_and_no_setting_on_both_sides():
+    runs = all_runs()
+    assert len(set(runs)) == len(runs) == 200 and all_runs() == runs
+    choosing, reporting = halves()
+    assert len(choosing) == len(reporting) == 25 and not choosing & reporting
+    assert choosing | reporting == {setting.name for setting, _ in runs}
+
+
+def test_transforms_by_hand():
+    values = np.array([1.0, 2, 3, 4, 5, 6, 7, 17, 27])
+    level = [np.nan, np.nan, 2, 3, 4, 5, 6, 10, 17]
+    expected = {
+        "level": level,
+        "change": np.array(level) - 2,
+        "ratio": np.array(level) / 2,
+        "speed": [np.nan] * 5 + [3, 3, 6, 12],
+        "acceleration": [np.nan] * 8 + [9],
+    }
+    for how, scores in expected.items():
+        np.testing.assert_allclose(transform(values, how), scores, err_msg=how)
+    assert np.isnan(transform(np.array([1.0]), "speed")).all()
+
+
+def made(setting, turned, kl, fell=600.0):
+    episodes = 64.0 * np.arange(1, len(kl) + 1)
+    return Run(setting, turned, 300.0 if turned else None, fell if turned else None, episodes, {"kl": np.array(kl)})
+
+
+def test_a_detector_is_counted_by_hand():
+    level = of_signal("kl", "level", 1)
+    rises = made("a", True, [1, 1, 1, 9, 9, 9, 9, 9, 9, 9, 9, 9])  # its level reaches 6 at the fifth update, 320
+    late = made("b", True, [1] * 9 + [9, 9, 9])  # 704: after gold has fallen at 600
+    calm, false = made("c", False, [1] * 12), made("d", False, [1] * 9 + [9] * 3)
+    found = Detector("kl", level, 6.0).judge([rises, late, calm, false])
+    assert (found["found"].value, found["before the peak"].value, found["false"].value) == (0.5, 0.0, 0.5)
+    assert found["lead"] == (280.0, 280.0, 280.0)
+    # No false alarm of two is allowed: just above what the calmest may reach.
+    threshold = threshold_of(level, [calm, false])
+    assert threshold > 9 and threshold == np.nextafter(9.0, np.inf)
+    assert false.alarm(level(false), threshold) is None
+
+
+def test_what_only_turned_runs_do_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(early_warning_text, "CHECKS", {"report: far": ("kl", "level", 1, 25.0)})
+    rng = np.random.default_rng(0)
+    runs = []
+    for setting, seed in all_runs():
+        turned = (len(setting.name) + seed) % 3 == 0
+        kl = rng.normal(1, 0.1, 30) + (np.arange(30) * 0.5 if turned else 0)
+        noise = rng.normal(size=30)
+        episodes = 64.0 * np.arange(1, 31)
+        of = (1000.0, 1500.0) if turned else (None, None)
+        runs.append(Run(setting.name, turned, *of, episodes, {"kl": kl, "noise": noise}))
+    choosing, reporting = halves()
+    detectors = choose([run for run in runs if run.setting in choosing])
+    found = {row["name"]: row for row in (one.judge([r for r in runs if r.setting in reporting]) for one in detectors)}
+    assert [name.split(":")[0] for name in found] == ["kl", "noise", "all of them, weighed"]
+    kl, noise, both = found.values()
+    assert kl["found"].value == both["found"].value == 1 and kl["false"].value <= 0.15 and kl["lead"][0] > 500
+    assert noise["found"].value < 0.5
+
+    # The page makes no claim of a part of the runs.
+    for count, says in ((30, "30 of 200 runs are in"), (200, "All 200 runs are in")):
+        early_warning_text.write(runs[:count], tmp_path / "page.md", tmp_path / "picture.png")
+        page = (tmp_path / "page.md").read_text()
+        assert says in page and ("No claim is made" in page) == (count < 200)
