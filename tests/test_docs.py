@@ -55,6 +55,7 @@ NEEDS = {
     "make soak": "an hour",
     "python -m pytest": "is what runs the tests",
     "MINIRLHF_SOAK=1 python -m pytest": "an hour",
+    "python -m venv trl112": "a package index",
     "lowest/bin/python": "an environment of its own",
     "uv": "uv and a package index",
     "git clone": "the repository's address",
