@@ -50,7 +50,7 @@ lint: setup
 	pyrefly check --preset default --error implicit-any-parameter $(STRICT)
 
 docs: setup
-	pdoc --output-directory site minirlhf !minirlhf.__main__
+	python docs/build.py
 
 clean:
 	rm -rf site dvc_plots .pytest_cache .ruff_cache build dist *.egg-info

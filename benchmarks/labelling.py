@@ -4,7 +4,8 @@
     python benchmarks/labelling.py
 
 The server is a process of its own and asked over HTTP, as the page asks it; what a browser adds is measured by
-tests/labelling/test_page.py. Votes go to a temporary folder in the current one, so that the disk is the project's.
+tests/labelling/test_page.py. Votes go to a temporary folder in the current one, so that the disk is the project's. On a
+busy machine look at the processor time.
 """
 
 import argparse
@@ -20,6 +21,8 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import psutil
 
 from minirlhf.feedback.votes import Pair, Summary, Vote, Votes, add, digest, read_votes
 from minirlhf.labelling.server import FILES, file
@@ -59,7 +62,8 @@ def serve(folder: Path, count: int) -> None:
             return json.loads(connection.getresponse().read())
 
         ask = send("/next", {})["ask"]
-        print(f"first pair: {time.perf_counter() - start:.2f} s after the command")
+        took, used = time.perf_counter() - start, processor_time(server)
+        print(f"first pair: {took:.2f} s after the command, {used:.2f} s of processor time")
         took = []
         for _ in range(count):
             vote = {"id": secrets.token_hex(16), "choice": "left", "seconds": 1.0} | {key: ask[key] for key in KEYS}
@@ -67,10 +71,16 @@ def serve(folder: Path, count: int) -> None:
             ask = send("/vote", vote)["ask"]
             took.append(1000 * (time.perf_counter() - start))
         ends = f"median {statistics.median(took):.1f} ms, slowest of {count} {max(took):.1f} ms"
-        print(f"a vote on the disk, and the next pair back: {ends}")
+        used = 1000 * (processor_time(server) - used) / count
+        print(f"a vote on the disk, and the next pair back: {ends}, {used:.1f} ms of processor time")
     finally:
         server.terminate()
         server.wait()
+
+
+def processor_time(process: subprocess.Popen) -> float:
+    """Seconds so far."""
+    return sum(psutil.Process(process.pid).cpu_times()[:2])
 
 
 def read(folder: Path, count: int) -> None:

@@ -4,8 +4,8 @@
     python benchmarks/shared_prompts.py
 
 Seconds of processor time on one thread, medians of rounds in turn. A step of the reward model has 16 posts with five
-summaries each, forward and backward; an update of PPO has 64 episodes, by the settings of params.yaml, with one sample of
-64 prompts or four of 16.
+summaries each, forward and backward; an update of PPO has 64 episodes, one sample of 64 prompts or four of 16, all else
+as in params.yaml.
 """
 
 import argparse

@@ -24,6 +24,7 @@ the longer summary, by annotators and by the model, are set against the slope.
 
 import argparse
 import csv
+import itertools
 import math
 import random
 import sys
@@ -46,6 +47,7 @@ from minirlhf.world.judge import judge
 FILES = {what: Path(__file__).with_name(f"votes_{what}.csv") for what in ("rules", "bias")}
 BUDGETS = (100, 200, 400, 800)
 COLORS = {"random": "#4878a8", "closest": "#c8641e", "disagreement": "#3c8c50"}
+TRUNKS = ("frozen", "trained")
 SLOPES = (0.0, 0.1, 0.2)  # log odds a word
 WHO = {"gold": "#777777", "annotators": "#4878a8", "model": "#c8641e"}
 GOLD: dict[Summary, float] = {}  # of what was judged already
@@ -55,8 +57,8 @@ POSTS, ORDERED = 300, 100  # posts to ask about, and held-out ones whose pairs a
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("rules", "bias", "draw"), nargs="+")
-    parser.add_argument("--trunk", choices=("frozen", "trained"), default="frozen")
-    parser.add_argument("--seeds", nargs="+", type=int, default=range(1, 21))
+    parser.add_argument("--trunk", choices=TRUNKS, default="frozen")
+    parser.add_argument("--seeds", nargs="+", type=int, default=range(1, 16))
     args = parser.parse_args()
     params = load_params()
     fit = frozen if args.trunk == "frozen" else lambda rows, seed: trained(params, rows, seed)
@@ -186,28 +188,30 @@ def bias(fit: Callable, of: dict, pool: list[Pair], held_out: list[Pair]) -> Non
 
 
 def tables() -> str:
-    """Means over seeds with t intervals, in Markdown."""
-    lines = ["| trunk | rule | votes | seeds | ordered as gold | gold, best of 16 |",
-             "| --- | --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
-    for trunk in ("frozen", "trained"):
-        for rule in COLORS:
-            for budget in BUDGETS:
-                rows = done("rules", trunk=trunk, rule=rule, votes=budget)
-                lines += row((trunk, rule, budget), rows, ("agreement", "best_of_16"))
+    """Means over seeds with t intervals, in Markdown; less random: means of the differences within a seed."""
+    lines = ["| trunk | rule | votes | seeds | ordered as gold | less random | gold, best of 16 | less random |",
+             "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    for trunk, rule, budget in itertools.product(TRUNKS, COLORS, BUDGETS):
+        base = {row["seed"]: row for row in done("rules", trunk=trunk, rule="random", votes=budget)}
+        rows = [row for row in done("rules", trunk=trunk, rule=rule, votes=budget) if row["seed"] in base]
+        cells = []
+        for name in ("agreement", "best_of_16"):
+            cells.append(say([row[name] for row in rows]))
+            cells.append(say([row[name] - base[row["seed"]][name] for row in rows]) if rule != "random" else "")
+        if rows:
+            lines.append(f"| {trunk} | {rule} | {budget} | {len(rows)} | {' | '.join(cells)} |")
     lines += ["", "| trunk | slope | seeds | longer by gold | by annotators | by the model | Spearman's |",
               "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]  # fmt: skip
-    for trunk in ("frozen", "trained"):
-        for slope in SLOPES:
-            lines += row((trunk, slope), done("bias", trunk=trunk, slope=slope), (*WHO, "spearman"))
+    for trunk, slope in itertools.product(TRUNKS, SLOPES):
+        if rows := done("bias", trunk=trunk, slope=slope):
+            cells = [say([row[name] for row in rows]) for name in (*WHO, "spearman")]
+            lines.append(f"| {trunk} | {slope} | {len(rows)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def row(names: tuple, rows: list[dict], columns: Sequence[str]) -> list[str]:
-    cells = [*names, len(rows), *(say([row[name] for row in rows]) for name in columns)] if rows else []
-    return [f"| {' | '.join(map(str, cells))} |"] if cells else []
-
-
 def say(values: list[float]) -> str:
+    if not values:
+        return ""
     mean = mean_interval(values)
     ends = "" if mean["low"] is None else f" ({mean['low']:.2f} to {mean['high']:.2f})"
     return f"{mean['value']:.2f}{ends}"
@@ -225,11 +229,15 @@ def draw(path: Path) -> None:
     left.set(xscale="log", xlabel="votes", ylabel="gold, best of 16 of SFT, points of 6")
     left.set_xticks(BUDGETS, map(str, BUDGETS))
     left.set_xticks([], minor=True)
+    left.legend(frameon=False, loc="center right")
+    left.axhline(samples()[1].mean(), color="#777777", linewidth=1, linestyle="--")
+    left.annotate("any of SFT's", (BUDGETS[0], samples()[1].mean()), xytext=(0, 3), textcoords="offset points")
     for shift, (who, color) in zip((-0.002, 0.0, 0.002), WHO.items(), strict=True):
         of = [[row[who] for row in done("bias", trunk="frozen", slope=slope)] for slope in SLOPES]
         curve(right, [shift + slope for slope in SLOPES], of, who, color)
     right.set(xlabel="annotators' bias, log odds a word", ylabel="share: prefers the longer summary")
     right.set_xticks(SLOPES)
+    right.legend(frameon=False)
     figure.savefig(path, dpi=150)
 
 
@@ -237,7 +245,6 @@ def curve(ax, x: list[float], of: list[list[float]], label: str, color: str) -> 
     means = [mean_interval(values) for values in of]
     ax.vlines(x, [mean["low"] for mean in means], [mean["high"] for mean in means], color=color, alpha=0.5, linewidth=2)
     ax.plot(x, [mean["value"] for mean in means], "o-", color=color, label=label, markersize=4)
-    ax.legend(frameon=False)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from minirlhf.runtime.trackers import Trackers
 from minirlhf.settings.params import Params, load_params
 from minirlhf.settings.training import accumulation_steps
 from minirlhf.text.chat import read_prepared
+from minirlhf.text.spelling import without
 from minirlhf.training.live import live
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     texts = columns if params.data.comparisons else ()  # none may be given
     given = {split: read_prepared(args.comparisons / f"{split}.jsonl", texts) for split in SPLITS}
     if params.collect.annotators == "people":
-        collected = voted(args.votes, params.collect.votes)
+        collected = voted(args.votes, params.collect.votes, posts["test"])
     else:
         files = {split: args.collected / f"{split}.jsonl" for split in SPLITS}
         collected = {split: read_prepared(file, columns) for split, file in files.items() if file.exists()}
@@ -185,8 +186,8 @@ def complete(
     return load()
 
 
-def voted(folder: Path, wanted: int) -> dict[str, list[dict]]:
-    """The comparisons by split that people's votes come to.
+def voted(folder: Path, wanted: int, held_out: list[dict]) -> dict[str, list[dict]]:
+    """The comparisons by split that people's votes come to; those to train on are of no test post, as imported may be.
 
     Raises:
         UserError: fewer than `wanted`.
@@ -197,6 +198,10 @@ def voted(folder: Path, wanted: int) -> dict[str, list[dict]]:
     for reason, count in sorted(votes.refused.items()):
         print(f"{folder}: {count} lines left out: {reason}", file=sys.stderr)
     rows = {split: votes.comparisons(split) for split in SPLITS}
+    kept = without(rows["train"], held_out)
+    if len(kept) < len(rows["train"]):
+        print(f"{folder}: {len(rows['train']) - len(kept)} votes left out: held_out", file=sys.stderr)
+    rows["train"] = kept
     have = sum(map(len, rows.values()))
     if have < wanted:
         how = "`minirlhf label` opens the page, and `dvc repro` goes on when they are there"

@@ -38,6 +38,7 @@ from minirlhf.runtime.files import read_json, read_jsonl, write_csv, write_json,
 from minirlhf.text.prompts import encode
 from minirlhf.world import comparisons, posts
 from stages import evaluate, ppo, prepare, report, reward, sft, source
+from tests.hub.chat_server import ChatServer
 from tests.ppo.conftest import make_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +79,7 @@ def project(template, tmp_path, monkeypatch):
     shutil.copytree(template, tmp_path / "project")
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     return tmp_path / "project"
 
 
@@ -240,6 +242,8 @@ POSTS, COMPARISONS = "data/prepared/posts", "data/prepared/comparisons"
 CHAT = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
 REWARD_BY_NAME = param("reward", "pretrained", value="models/reward")
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
 # name: (stage, damage, the line or how it begins)
 CASES = {
     # The weights of a model
@@ -265,6 +269,20 @@ CASES = {
     "weights in pytorch_model.bin only": (
         "sft", rename(f"models/base/{WEIGHTS}", "models/base/pytorch_model.bin"),
         "models/base: no weights in safetensors format there"),
+    "a reward model in GGUF format only": (
+        "prepare", do(REWARD_BY_NAME, rename(f"models/reward/{WEIGHTS}", "models/reward/model-q4.gguf")),
+        "models/reward: no weights in safetensors format there"),
+    "a reward model of which a file is missing": (
+        "prepare",
+        do(REWARD_BY_NAME, rename(f"models/reward/{WEIGHTS}", "models/reward/model-00001-of-00002.safetensors"),
+           write(f"models/reward/{WEIGHTS}.index.json", '{"weight_map": {"score.weight": "2.safetensors"}}')),
+        "models/reward: no file 2.safetensors, which model.safetensors.index.json names"),
+    "weights that git-lfs has not fetched": (
+        "prepare", write(f"models/base/{WEIGHTS}", POINTER),
+        f"models/base/{WEIGHTS}: not the file itself, but git-lfs's pointer to it: git lfs pull"),
+    "a config of quantized weights": (
+        "prepare", change("models/base/config.json", "quantization_config", value={"quant_method": "gptq", "bits": 4}),
+        "models/base: its weights are quantized (gptq): name the model as it was before"),
     "a damaged snapshot": (
         "evaluate", do(lambda folder: shutil.copytree(folder / "models/sft", folder / "models/ppo/snapshots/e-1"),
                        cut(f"models/ppo/snapshots/e-1/{WEIGHTS}")),
@@ -363,6 +381,15 @@ CASES = {
         "prepare", judge(kind="reward_model", revision=None, format=None), "./judge: no such folder"),
     "a judge's file that is not there": (
         "prepare", judge(kind="function", name="judge.py:score"), "evaluate.judge.name: no file judge.py"),
+    "a judge's file without that function": (
+        "prepare", do(write("judge.py", "def scores(): ..."), judge(kind="function", name="judge.py:score")),
+        "evaluate.judge.name: judge.py has no function score"),
+    "a judge's file that cannot be run": (
+        "sft", do(write("judge.py", "import nowhere"), judge(kind="pairwise_function", name="judge.py:score")),
+        "evaluate.judge.name: judge.py cannot be run: ModuleNotFoundError("),
+    "a judge behind an endpoint that nobody serves": (
+        "prepare", judge(kind="endpoint", name="m", url="http://127.0.0.1:1/v1", max_posts=8, timeout=60),
+        "evaluate.judge: http://127.0.0.1:1/v1/chat/completions: cannot be reached: "),
     "prompts longer than the model": (
         "prepare", param("data", "max_prompt_tokens", value=2000),
         "data.max_prompt_tokens (2000) and data.max_response_tokens (8) together exceed the 1024 positions of "
@@ -416,6 +443,9 @@ CASES = {
     "JSON lines in half of UTF-16": (
         "prepare", own(write("own/posts/train.jsonl", '{"prompt": "a"}'.encode("utf-16")[:-1])),
         "own/posts/train.jsonl: not UTF-16, as which it begins: save it as UTF-8"),
+    "data that git-lfs has not fetched": (
+        "prepare", own(write("own/posts/train.jsonl", POINTER)),
+        "own/posts/train.jsonl: not the file itself, but git-lfs's pointer to it: git lfs pull"),
     "a JSON list cut off": (
         "prepare", own(remove("own/posts/train.jsonl"), write("own/posts/train.json", '[{"prompt": "a"},')),
         "own/posts/train.json: not JSON: "),
@@ -424,8 +454,8 @@ CASES = {
         "own/posts/train.csv, line 2: not CSV: unexpected end of data"),
     "two files for one split": (
         "prepare", own(remove("own/posts/train.jsonl"), write("own/posts/train_prefs.jsonl", "{}"),
-                       write("own/posts/train_sft.jsonl", "{}")),
-        "own/posts: several files for train (train_prefs.jsonl, train_sft.jsonl): leave the one that is meant"),
+                       write("own/posts/train_gen.jsonl", "{}")),
+        "own/posts: several files for train (train_gen.jsonl, train_prefs.jsonl): leave the one that is meant"),
     "one of two shards": (
         "prepare", own(remove("own/posts/train.jsonl"), write("own/posts/train-00000-of-00002.jsonl", "{}")),
         "own/posts: train: only 1 of 2 files, of which train-00000-of-00002.jsonl is one"),
@@ -502,6 +532,19 @@ def test_one_line_names_the_file_or_the_setting(name, project):
     written = {path for path, content in files_of(project).items() if before.get(path) != content}
     assert written <= {"data/prepared", "data/collected", "models", "data"}, "half-written"
     assert not (project / "ran").exists(), "code from an input was run"
+
+
+@pytest.mark.parametrize("stage", ["prepare", "sft", "reward", "ppo"])
+def test_a_judge_that_takes_no_key_is_met_before_any_training(project, monkeypatch, stage):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-this-one")
+    with ChatServer(lambda request: (401, {}, b'{"error": {"message": "sk-not-this-one is unknown"}}')) as server:
+        judge(kind="endpoint", name="m", url=server.url, max_posts=8, timeout=60)(project)
+        with pytest.raises(UserError) as caught:
+            STAGES[stage].main([])
+    line = (
+        f"evaluate.judge: {server.url}/chat/completions: 401 Unauthorized (*** is unknown); set OPENAI_API_KEY to a key"
+    )
+    assert str(caught.value).startswith(line) and len(server.requests) == 1
 
 
 @pytest.mark.parametrize("name", ["a number for a text", "JSON lines cut off", "a key twice"])

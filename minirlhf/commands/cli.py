@@ -62,6 +62,15 @@ def command(argv: Sequence[str] | None = None) -> None:
     watch = commands.add_parser("watch", help="print the last rows of the curves that were written last")
     watch.set_defaults(run=_watch)
 
+    follow = commands.add_parser(
+        "follow", help="print a page that follows one prompt to PPO's gradient, with its values"
+    )
+    follow.add_argument("--posts", type=Path, default=Path("data/prepared/posts"), help="folder of prepared posts")
+    follow.add_argument("--sft", type=Path, default=Path("models/sft"), help="folder of the SFT model")
+    follow.add_argument("--reward", type=Path, default=Path("models/reward"), help="folder of the reward model")
+    follow.add_argument("--updates", type=int, default=3, help="of PPO made before it (default: %(default)s)")
+    follow.set_defaults(run=_follow)
+
     push = commands.add_parser("push", help="send a model with its card to a repository of the hub, a private one")
     push.add_argument("folder", type=Path, help="of the policy or reward model, as models/ppo")
     push.add_argument("name", help="the repository, as user/my-summarizer; made if it is not there")
@@ -145,6 +154,14 @@ def _export(args: argparse.Namespace) -> None:
 
     temperature = export(args.folder, args.target, Decoding(**default_decoding()).max_new_tokens)
     print(f"{args.target}: {args.folder}, at temperature {temperature:g} ({'sampled' if temperature else 'greedy'})")
+
+
+def _follow(args: argparse.Namespace) -> None:
+    params = load_params()
+    stage.set_up(params.seed, params.threads, params.arithmetic)
+    from minirlhf.commands.follow import follow
+
+    print(follow(params, args.posts, args.sft, args.reward, args.updates), end="")
 
 
 def _push(args: argparse.Namespace) -> None:

@@ -88,6 +88,9 @@ def work(plan: Plan, speeds: Speeds | None) -> list[tuple[str, int, float | None
     sampled += [(validation, ppo.rollout_batch_size)] * evaluations
     learnt = ppo.episodes * ppo.ppo_epochs * (1 + separate) * episode
     add("ppo", learnt, episodes * opinions, sampled, ppo.gradient_checkpointing)
+    if rounds := len(params.feedback.rounds):  # before the last, each with a reward model and a policy of its own
+        for stage, tokens, seconds in tuple(rows[1:]):
+            rows.append((f"earlier_{stage}", rounds * tokens, None if seconds is None else rounds * seconds))
     evaluate = params.evaluate
     points = 2 + (ppo.updates // ppo.snapshot_every if ppo.snapshot_every else 0)
     drawn = 4 * test + points * min(evaluate.frontier_posts, test)

@@ -137,6 +137,8 @@ def _read(name: str, content: Any, params: dict, start: str, root: Path) -> Run:
     """The run, if it differs from the workspace's params and code in nothing but its seed."""
     stages = parse_lock(content("dvc.lock"))
     stages.pop("report", None)
+    rounds = len(_lookup(params, "feedback.rounds") or ())  # the lock keeps those that have been taken away again
+    stages = {key: stage for key, stage in stages.items() if "@" not in key or int(key.partition("@")[2]) < rounds}
     if "evaluate" not in stages:
         raise Unfit("evaluate has not been run")
     made = {path: digest for stage in stages.values() for path, digest in stage["outs"].items()}

@@ -8,20 +8,23 @@ Reasons for a refusal:
     not_a_chat                    messages without a role or a text, or not a question and one answer of the assistant
     not_in_template               messages that the chat template does not take
     empty_prompt, empty_completion
+    answer_in_prompt              the prompt ends with the summary, under no heading that would say where it begins
+    no_preference                 score_chosen is not above score_rejected
     identical                     chosen and rejected are the same
     duplicate                     the post, or the comparison, has been there before in its split, in any spelling
     held_out                      the prompt is in a split that this one must not share any with, in any spelling
     over_long                     a summary above the limit, or a prompt that cannot be cut to its limit
 
 Changes:
+    escaped                       `\\n` and the like became line breaks, in a row that has no other ones
     line_breaks                   other than line feeds became line feeds
     invisible                     byte order marks and characters without width at the ends went
     end_marker                    `<|endoftext|>`, `</s>`, the tokenizer's own and their like at the ends went
     repeated_prompt               the prompt at the head of a summary went
     heading                       `TL;DR:` at the head of a summary, or what closes the prompt, went
+    answered                      the summary went from the prompt, which had it under `TL;DR:` or last under `Answer:`
 """
 
-import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -52,7 +55,7 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)  # of those kept, by what was put right
     tokens: dict[str, list[int]] = field(default_factory=dict)  # column -> lengths of the kept rows, without EOS
-    columns: list[str] = field(default_factory=list)  # of the first row, for the error where one is missing
+    columns: dict[str, str] = field(default_factory=dict)  # of the first row, and their types, for the error
 
 
 class Cleaner:
@@ -90,40 +93,52 @@ class Cleaner:
         seen: set[bytes] = set()
         checked = (self._check(row, excluded, seen, tally) for row in rows)
         for chunk in _chunks((row for row in checked if row is not None), CHUNK):
-            for row in self._fit(chunk, tally):
+            for row in self._fit(chunk, excluded, seen, tally):
                 if tally.kept == limit:
                     return
                 tally.kept += 1
                 tally.chats += "messages" in row
-                tally.truncated += row.pop("truncated")
+                tally.truncated += (truncated := row.pop("truncated"))
                 tally.changed.update(row.pop("changes"))
                 for column, length in row.pop("lengths").items():
                     tally.tokens.setdefault(column, []).append(length)
-                prompts.update(row.pop("names"))
-                yield row
+                names = row.pop("names")
+                prompts.update(names)
+                # Whoever meets the post later, as among votes, knows it by its whole text too.
+                yield row | ({"names": sorted(name.hex() for name in names)} if truncated else {})
 
     def _check(self, raw: RawRow, excluded: set[bytes], seen: set[bytes], tally: Tally) -> dict | None:
         """The row in its normal form, or None after counting why not; all that needs no tokens."""
         if isinstance(raw, dict) and not tally.columns:
-            tally.columns = list(raw)
+            tally.columns = {name: type(value).__name__ for name, value in raw.items()}
         row = self.normalize(raw)
         if isinstance(row, dict):
-            names, known_as = (set(map(digest, names)) for names in spelling.same_post(said(row)))
-            texts = b"".join(digest(spelling.plain(row[column])) for column in self.columns[1:])
-            texts = b"" if self.columns == POSTS else texts
-            row["names"] = names
-            if known_as & excluded:
-                row = "held_out"
-            elif {name + texts for name in known_as} & seen:
-                row = "duplicate"
-            seen.update(name + texts for name in names)
+            row["names"] = set()  # of its post: of the whole, and of what is left of it
+            row = self._meet(row, excluded, seen) or row
         if isinstance(row, str):
             tally.refused[row] += 1
             return None
         return row
 
-    def _fit(self, rows: list[dict], tally: Tally) -> Iterator[dict]:
-        """The rows within the limits, prompts cut where they must be, with "lengths" and "truncated" added."""
+    def _meet(self, row: dict, excluded: set[bytes], seen: set[bytes]) -> str | None:
+        """Why a row is refused, whose post has been met; else its names are added to its own and to those `seen`."""
+        names, known_as = (set(map(spelling.digest, names)) for names in spelling.same_post(spelling.said(row)))
+        if names <= row["names"]:  # nothing that can be seen was cut
+            return None
+        texts = b"".join(spelling.digest(spelling.plain(row[column])) for column in self.columns[1:])
+        texts = b"" if self.columns == POSTS else texts
+        row["names"] |= names
+        if known_as & excluded:
+            return "held_out"
+        repeated = {name + texts for name in known_as} & seen
+        seen.update(name + texts for name in names)
+        return "duplicate" if repeated else None
+
+    def _fit(self, rows: list[dict], excluded: set[bytes], seen: set[bytes], tally: Tally) -> Iterator[dict]:
+        """The rows within the limits, prompts cut where they must be, with "lengths" and "truncated" added.
+
+        What is left of a post may be another, or what is left of another: a cut one is met a second time.
+        """
         prompt, *others = self.columns
         ids = {column: encode_all(self.tokenizer, [row[column] for row in rows]) for column in others}
         ids[prompt] = encode_prompts(self.tokenizer, [row[prompt] for row in rows])
@@ -134,10 +149,15 @@ class Cleaner:
                 self._cut(row)
                 lengths["prompt"] = self._count(row["prompt"] or "")
             longest = max(lengths[column] for column in self.columns[1:])
+            reason = None
             if row["prompt"] is None or longest + 1 > self.max_response_tokens:
-                tally.refused["over_long"] += 1
-            else:
+                reason = "over_long"
+            elif row["truncated"]:
+                reason = self._meet(row, excluded, seen)
+            if reason is None:
                 yield row | {"lengths": lengths}
+            else:
+                tally.refused[reason] += 1
 
     def _cut(self, row: dict) -> None:
         """Cut the row's prompt to its limit; it is None where that cannot be."""
@@ -148,19 +168,6 @@ class Cleaner:
 
     def _count(self, text: str) -> int:
         return len(encode_prompts(self.tokenizer, [text])[0])
-
-
-def said(row: dict) -> str:
-    """What the prompt of a row in its shape says, by which its post is known: of a chat all but system messages."""
-    messages = row.get("messages") or row["prompt"]
-    if isinstance(messages, str):
-        return messages
-    return "\n".join(message["content"] for message in messages if message["role"] != "system")
-
-
-def digest(text: str) -> bytes:
-    """16 bytes that stand for a text."""
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _chunks(rows: Iterator[dict], size: int) -> Iterator[list[dict]]:

@@ -23,6 +23,8 @@ WORDS = {
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # each also with .gz
 ANY_WORD = "|".join(word for words in WORDS.values() for word in words)
 NAME = re.compile(rf"(?P<word>{ANY_WORD})(?P<number>\d*)(?P<more>[-_. ].*)?")
+# What splits are called that are meant for supervised fine-tuning, and for preferences (ultrafeedback_binarized).
+USES = {"posts": ("sft",), "comparisons": ("prefs", "preferences", "comparisons")}
 SHARD = re.compile(r"[-_.](?:part[-_.]?)?\d+(?:-of-(?P<count>\d+))?(?:-[0-9a-f]{16})?")
 
 
@@ -51,16 +53,23 @@ class Family(NamedTuple):
     format: str
 
 
-def find_split_files(folder: Path, name: str) -> SplitFiles:
+def find_split_files(folder: Path, name: str, what: str | None = None) -> SplitFiles:
     """The files of each split below a folder; one of validation and test may be missing.
 
     Of several that might be meant the plainest name is taken (`valid` before `valid1`, `train` before `train_prefs`);
-    where none is plainer, one is asked for.
+    where none is plainer, the one that is named for its use, and where none is, one is asked for.
+
+    Args:
+        what: posts or comparisons: of `train_sft` and `train_prefs` the first, or the second.
 
     Raises:
         UserError: a split is missing, cannot be told from another, or lacks a file; there are several data sets.
     """
     seen = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(folder)))
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.is_file() and not _is_hidden(path.relative_to(folder)):
+            where = "a folder, which is not followed" if path.is_dir() else "nothing"
+            raise UserError(f"{path}: a link to {where}: put the files themselves there")
     data = [path for path in seen if format_of(path)]
     families: dict[str, dict[Family, list[Path]]] = {split: {} for split in SPLITS}
     homes = set()
@@ -71,7 +80,8 @@ def find_split_files(folder: Path, name: str) -> SplitFiles:
             homes.add(home.relative_to(folder).as_posix())
     if len(homes) > 1:
         raise UserError(f"{name}: several data sets in one folder ({', '.join(sorted(homes))}): expected one")
-    parts = {split: [Part(path) for path in _choose(of, split, name)] for split, of in families.items() if of}
+    chosen = {split: _choose(of, split, name, USES.get(what, ())) for split, of in families.items() if of}
+    parts = {split: [Part(path) for path in of] for split, of in chosen.items()}
     parts = parts or _splits_inside(data)
     for split in SPLITS[:2]:
         if split not in parts and (split == "train" or len(parts) < 2):
@@ -116,12 +126,15 @@ def _split_of(match: re.Match) -> str:
     return next(split for split, words in WORDS.items() if match["word"] in words)
 
 
-def _choose(families: dict[Family, list[Path]], split: str, name: str) -> list[Path]:
+def _choose(families: dict[Family, list[Path]], split: str, name: str, uses: tuple[str, ...]) -> list[Path]:
     """The files of the plainest family. UserError where several are as plain, or where a file of it is missing."""
     first = min(families)
-    rivals = [paths for family, paths in families.items() if first.named or family[:3] == first[:3]]
-    if len(rivals) > 1:
-        shown = _listed(sorted(paths[0].name for paths in rivals))
+    rivals = [family for family in families if first.named or family[:3] == first[:3]]
+    meant = [family for family in rivals if family.rest.strip("-_. ") in uses]
+    if len(meant) == 1:
+        first = meant[0]
+    elif len(rivals) > 1:
+        shown = _listed(sorted(families[family][0].name for family in rivals))
         raise UserError(f"{name}: several files for {split} ({shown}): leave the one that is meant")
     paths = families[first]
     counts = {int(shard["count"]) for path in paths for shard in SHARD.finditer(path.name) if shard["count"]}

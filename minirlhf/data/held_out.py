@@ -91,7 +91,7 @@ def _raw_rows(name: str, split: str | None, revision: str | None) -> Iterator[Ra
     if folder is None:
         name = hub_dataset(name)
         folder = download_dataset(name, resolve_commit(name, revision or CONVERTED.get(name), "dataset"))
-    parts = find_split_files(folder, name).parts
+    parts = find_split_files(folder, name, "comparisons").parts
     split = split or next(found for found in reversed(SPLITS) if found in parts)
     if split not in parts:
         raise UserError(f"{name}: no split {split}; it has {', '.join(parts)}")

@@ -3,7 +3,7 @@
 docs/data.md lists reasons for a refusal and changes, as minirlhf/data/clean.py counts them.
 """
 
-from functools import cached_property
+import functools
 from typing import TYPE_CHECKING
 
 from minirlhf.data.rows import RawRow
@@ -44,16 +44,27 @@ class Normalizer:
         changes: list[str] = []
         prompt, *answers = (row[column] for column in self.columns)
         chat = isinstance(prompt, list)
-        messages = [{**each, "content": _tidy(each["content"], changes)} for each in prompt] if chat else []
-        prompt = messages[-1]["content"] if chat else self._prompt(prompt, changes)
-        if spelling.is_blank(spelling.body_of(prompt)):
-            return "empty_prompt"
+        said = [each["content"] for each in prompt] if chat else [prompt]
+        plain = spelling.unescape([*said, *answers])
+        changes += ["escaped"] * (plain != [*said, *answers])
+        said, answers = [_tidy(text, changes) for text in plain[: len(said)]], plain[len(said) :]
+        messages = [{**each, "content": text} for each, text in zip(prompt, said, strict=True)] if chat else []
+        prompt = said[-1] if chat else self._prompt(said[-1], changes)
         answers = self._answers(answers, prompt, changes)
+        alone = functools.reduce(spelling.strip_answer, answers, prompt)
+        changes += ["answered"] * (alone != prompt)
+        if spelling.is_blank(spelling.body_of(alone)):
+            return "empty_prompt"
         if any(map(spelling.is_blank, answers)):
             return "empty_completion"
+        if not chat and any(spelling.ends_with_answer(alone, answer) for answer in answers):
+            return "answer_in_prompt"
+        prompt = alone
         if len(set(map(spelling.plain, answers))) < len(answers):
             return "identical"
         post = None if chat else parse_prompt(prompt)
+        if chat:
+            messages[-1]["content"] = prompt
         if chat and self.tokenizer is None:
             prompt = ChatPrompt(spoken(ChatPrompt("", messages)), messages)
         elif chat:
@@ -70,7 +81,7 @@ class Normalizer:
             clean["record"] = record
         return clean | {"subreddit": post.subreddit if post else None, "changes": set(changes)}
 
-    @cached_property
+    @functools.cached_property
     def template(self) -> Template:
         """The tokenizer's chat template; UserError where it has none."""
         try:
@@ -79,7 +90,6 @@ class Normalizer:
             raise UserError(f"{self.name}: its rows are chats, and {error}") from error
 
     def _prompt(self, prompt: str, changes: list[str]) -> str:
-        prompt = _tidy(prompt, changes)
         bare = spelling.strip_markers(prompt, self.ends, spelling.ENDS_A_PROMPT)
         changes += ["end_marker"] * (bare != prompt)
         return bare

@@ -63,7 +63,10 @@ def _why_empty(split: str, tally: Tally, columns: tuple[str, ...]) -> str:
     if set(tally.refused) == {"missing_field"}:
         missing = [column for column in columns if column not in tally.columns]
         return f"no {', '.join(missing) or 'value'} in the {split} split: its columns are {', '.join(tally.columns)}"
-    return f"no usable row in the {split} split: refused {describe(tally.refused)}"
+    why = f"no usable row in the {split} split: refused {describe(tally.refused)}"
+    if set(tally.refused) == {"mistyped_field"}:
+        return f"{why}: its columns are {', '.join(f'{name} ({kind})' for name, kind in tally.columns.items())}"
+    return why
 
 
 def describe(counts: dict[str, int]) -> str:

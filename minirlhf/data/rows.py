@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from minirlhf.data.files import format_of
 from minirlhf.runtime.errors import UserError
-from minirlhf.runtime.files import is_unicode, parse_json
+from minirlhf.runtime.files import check_is_there, is_unicode, parse_json
 
 RawRow = dict[str, Any] | str
 # What a JSON object calls its rows.
@@ -32,6 +32,7 @@ def read_rows(path: Path, key: str | None = None) -> Iterator[RawRow]:
     """
     kind = format_of(path)
     read = {".parquet": _read_parquet, ".json": _read_json, ".csv": _read_csv, ".tsv": _read_csv}.get(kind, _read_lines)
+    check_is_there(path)
     try:
         yield from read(path) if key is None else _unwrap(_parse_whole(path)[key])
     except (OSError, EOFError) as error:

@@ -21,7 +21,8 @@ COMPARISONS = ("prompt", "chosen", "rejected")
 PROMPT = ("prompt", "query")
 COMPLETION = ("completion", "label", "summary", "response", "reference_response")
 CHATS = ("messages", "conversations", "conversation")
-ROLES = {"human": "user", "gpt": "assistant"}  # of ShareGPT, which has `from` and `value`
+# Of ShareGPT, which has `from` and `value`, and others.
+ROLES = {"human": "user", "prompter": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
 LAST_TURN = re.compile(r".*\n(?:Assistant|AI|Bot|Model)\s*:", re.IGNORECASE | re.DOTALL)
 
 
@@ -37,9 +38,12 @@ def to_shape(row: RawRow, columns: tuple[str, ...]) -> RawRow:
     if isinstance(row, str):
         return row
     row = {name: _parsed(value) for name, value in row.items()}
+    row = {str(name).lower(): value for name, value in row.items()} | row  # `Prompt` is prompt, where there is no other
     found = _of_openai(row) if "info" in row and "choice" in row else _named(row, columns)
     if isinstance(found, str):
         return found
+    if columns == COMPARISONS and not _better(row):
+        return "no_preference"
     values = [found.get(column) for column in columns]
     chat = any(map(_is_chat, values))
     if chat:
@@ -48,6 +52,8 @@ def to_shape(row: RawRow, columns: tuple[str, ...]) -> RawRow:
         values = _shared_beginning(*values[1:])
     if isinstance(values, str):
         return values
+    if chat and values[0] and (first := row.get("system")) and isinstance(first, str):
+        values[0] = [{"role": "system", "content": first}] * (values[0][0]["role"] != "system") + values[0]
     if None in values:
         return "missing_field"
     texts = [*([message["content"] for message in values[0]] if chat else values[:1]), *values[1:]]
@@ -64,17 +70,28 @@ def _named(row: dict, columns: tuple[str, ...]) -> dict[str, Any]:
     found = {column: row.get(column) for column in columns}
     found["prompt"] = next((row[name] for name in PROMPT if row.get(name) is not None), None)
     if columns == POSTS:
-        found["completion"] = next((row[name] for name in COMPLETION if row.get(name) is not None), None)
+        given = [row[name] for name in COMPLETION if row.get(name) is not None]
+        # A `label` may be a number, with a `summary` beside it.
+        found["completion"] = next(
+            (each for each in given if not isinstance(each, int | float)), next(iter(given), None)
+        )
         chat = next((row[name] for name in CHATS if isinstance(row.get(name), list)), None)
         if found["completion"] is None and chat is not None:
             return {"prompt": None, "completion": chat}
         parts = [row.get(name) for name in ("subreddit", "title", "post")]
         if found["prompt"] is None and all(isinstance(part, str) for part in parts):
             found["prompt"] = build_prompt(Post(parts[0].removeprefix("r/"), *parts[1:]))
-    elif found["chosen"] is None and row.get("choice") in (0, 1):  # Huang et al. 2024
+    elif found["chosen"] is None and row.get("choice") in (0, 1, "0", "1"):  # Huang et al. 2024; CSV has texts
         pair = (row.get("response0"), row.get("response1"))
         found["chosen"], found["rejected"] = pair[int(row["choice"])], pair[1 - int(row["choice"])]
     return found
+
+
+def _better(row: dict) -> bool:
+    """Whether the chosen answer has the higher score, where a row has scores (as UltraFeedback's)."""
+    chosen, rejected = (row.get(name) for name in ("score_chosen", "score_rejected"))
+    numbers = isinstance(chosen, int | float) and isinstance(rejected, int | float)
+    return not numbers or chosen > rejected
 
 
 def _of_openai(row: dict) -> RawRow:
@@ -165,5 +182,5 @@ def _messages(value: Any) -> Messages | None:
             content = "\n".join(parts) if len(parts) == len(content) and all(map(is_unicode, parts)) else None
         if not isinstance(role, str) or not isinstance(content, str):
             return None
-        found.append({"role": ROLES.get(role, role), "content": content})
+        found.append({"role": ROLES.get(role.lower(), role.lower()), "content": content})
     return found or None

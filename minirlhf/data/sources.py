@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from minirlhf.data.clean import said
-from minirlhf.data.files import FORMATS, SPLITS, Part, find_split_files
+from minirlhf.data.files import FORMATS, SPLITS, Part, SplitFiles, find_split_files
 from minirlhf.data.rows import RawRow, read_rows
 from minirlhf.data.shapes import COMPARISONS, POSTS, to_shape
 from minirlhf.hub.locate import EMBEDDED, hub_dataset, locate
 from minirlhf.hub.repository import download
 from minirlhf.runtime.errors import UserError
-from minirlhf.text.spelling import body_of, skeleton
+from minirlhf.text.spelling import body_of, said, skeleton
 
 if TYPE_CHECKING:
     from minirlhf.settings.data import DataParams
@@ -46,8 +45,17 @@ class Source:
         self.unread: list[Path] = []  # files that might be meant too
         if self.kind != EMBEDDED:
             folder = download_dataset(known_as, fingerprint["commit"]) if self.kind == "hub" else locate(self.name)
-            found = find_split_files(folder or Path(self.name), self.name)
+            found = self._find(folder or Path(self.name))
             self._files, self.unread = found.parts, found.unread
+
+    def _find(self, folder: Path) -> SplitFiles:
+        try:
+            return find_split_files(folder, self.name, self.what)
+        except UserError as error:
+            if self.kind != "hub":
+                raise
+            how = f"hf download {hub_dataset(self.name)} --repo-type dataset --local-dir data/own/{self.what}"
+            raise UserError(f"{error}; download it ({how}), put that in order, and name the folder") from error
 
     def limit(self, split: str) -> int | None:
         """How many rows of a split the params ask for; None is all."""

@@ -12,8 +12,8 @@ import os
 import re
 from pathlib import Path
 
-from minirlhf.evaluation.chat import Answer, Chat, completions
 from minirlhf.evaluation.pairwise import NotJudged
+from minirlhf.hub.chat import Answer, Chat, completions
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_json, replace_file
 from minirlhf.runtime.progress import Progress
@@ -39,11 +39,18 @@ without including unimportant or irrelevant details? A good summary is both prec
 
 Answer with one word: A if summary A is better, B if summary B is better, tie if they are equally good."""
 # What a model thinks before it answers: all up to the last </think>, whose <think> some servers leave out; or all from
-# a <think> that it never ended.
-THOUGHTS = re.compile(r"\A.*</think>|<think>.*\Z", re.DOTALL)
+# a <think> that it never ended. Others write <thinking>, [THINK] (Magistral), ◁think▷ (Kimi); gpt-oss has channels.
+THOUGHT = r"(?:think|thinking|thought|reasoning)"
+THOUGHTS = re.compile(
+    rf"\A.*(?:</{THOUGHT}>|\[/{THOUGHT}\]|◁/{THOUGHT}▷|<\|channel\|>final<\|message\|>)"
+    rf"|(?:<{THOUGHT}>|\[{THOUGHT}\]|◁{THOUGHT}▷|<\|channel\|>analysis).*\Z",
+    re.DOTALL | re.IGNORECASE,
+)
 WINS = {"A": 1.0, "B": 0.0, "tie": 0.5, "a tie": 0.5}
 # Words that may stand around a verdict: "**B**", "Answer: tie.", "Summary A is better", "It's a tie"
-AROUND = frozenset("my the final answer verdict choice winner better best summary is it s i prefer choose".split())
+AROUND = frozenset(
+    "my the final answer verdict choice winner better best summary option boxed is it s i prefer choose".split()
+)
 REFUSAL = re.compile(r"(?i)\b(?:sorry|cannot|can't|can’t|unable to|not able to)\b")
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from minirlhf.evaluation.endpoint import Endpoint
 from minirlhf.evaluation.evaluator import Evaluator
 from minirlhf.evaluation.findings import POLICIES, Findings, Measured, put_together
-from minirlhf.evaluation.judges import load_function
 from minirlhf.evaluation.pairwise import PairwiseJudge, checked
 from minirlhf.evaluation.people import match
 from minirlhf.evaluation.selection import best_of_n, choose_all
 from minirlhf.feedback.votes import Votes
 from minirlhf.hub.configs import load_tokenizer
+from minirlhf.hub.functions import load_function
 from minirlhf.models.trunk import TrunkAndHead
 from minirlhf.rewards.model import RewardModel
 from minirlhf.rewards.text import RewardFunction

@@ -1,1 +1,1 @@
-"""What a name stands for: a folder, or a repository of the hub; found, downloaded, checked, fingerprinted."""
+"""What a name stands for: a folder, a repository of the hub, a function, an endpoint; found, checked, fingerprinted."""

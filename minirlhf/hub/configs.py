@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from minirlhf.hub.locate import HUB_NAME
 from minirlhf.hub.repository import download, resolve_commit
 from minirlhf.runtime.errors import UserError, first_line
-from minirlhf.runtime.files import read_json, read_object
+from minirlhf.runtime.files import check_is_there, read_json, read_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Place = str | Path
 ADAPTER = "adapter_config.json"  # of peft; transformers puts its adapter over whatever weights it finds, without a word
 WEIGHTS = "*.safetensors"
+INDEX = "model.safetensors.index.json"  # of weights in several files
+LIKELIHOOD = "likelihood"  # in a reward model's folder, the language model whose likelihood its score weighs as well
 TOKENIZER = ("*.json", "*.txt", "*.model", "*.jinja")  # files of a tokenizer, and a model's config
 
 
@@ -26,8 +28,11 @@ FLOATS = ("F64", "F32", "F16", "BF16")  # of safetensors
 SENTENCEPIECE = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}
 
 
-def find_model(place: Place, revision: str | None, patterns: tuple[str, ...]) -> Path:
+def find_model(place: Place, revision: str | None, patterns: tuple[str, ...], inside: str = "") -> Path:
     """The folder of a model's files, checked: the one that is named, or of the hub's files at a revision.
+
+    Args:
+        inside: the subfolder that is meant, for a model within another; it may not be there.
 
     Raises:
         UserError: there is no such folder or hub name, `hub.download` cannot get it, or `check_files` refuses it.
@@ -38,9 +43,10 @@ def find_model(place: Place, revision: str | None, patterns: tuple[str, ...]) ->
     if not folder.is_dir():
         if isinstance(place, Path) or not HUB_NAME.fullmatch(place):
             raise UserError(f"{place}: no such folder")
+        patterns = tuple(f"{inside}/{pattern}" for pattern in patterns) if inside else patterns
         folder = download(place, resolve_commit(place, revision, "model"), "model", patterns)
-    check_files(folder)
-    return folder
+    check_files(folder / inside)
+    return folder / inside
 
 
 def check_files(folder: Path) -> None:
@@ -51,11 +57,13 @@ def check_files(folder: Path) -> None:
     from safetensors import safe_open
 
     for file in sorted(folder.glob("*.json")):
+        check_is_there(file)
         content = read_json(file)
         if isinstance(content, dict) and content.get("auto_map"):
             raise UserError(f"{file}: auto_map asks for code that came with the model, and none is run")
     _check_for_adapter(folder)
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in sorted(folder.glob(WEIGHTS)):
+        check_is_there(file)
         try:
             with safe_open(file, "pt") as weights:
                 names = list(weights.keys())
@@ -98,11 +106,29 @@ def load_config(name: Place, revision: str | None = None, overrides: dict | None
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers raises a different type for nearly every kind of damage
         raise UserError(f"{name}: cannot load the config ({first_line(error)})") from error
+    if quantized := getattr(config, "quantization_config", None):
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else None
+        raise UserError(
+            f"{name}: its weights are quantized ({method or 'by its config.json'}): name the model as it was before"
+        )
     for key, value in (overrides or {}).items():
         if not hasattr(config, key):
             raise UserError(f"model.random_weights.{key}: not a setting of {config.model_type}")
         setattr(config, key, value)
     return config
+
+
+def check_weights(folder: Path, name: Place) -> None:
+    """Raise UserError for a model's folder without weights that can be read."""
+    if not any(folder.glob(WEIGHTS)):
+        hint = "" if folder == Path(name) else "; a conversion may wait as a pull request: try revision refs/pr/1"
+        raise UserError(f"{name}: no weights in safetensors format there ({WEIGHTS}), and no other is read{hint}")
+    index = folder / INDEX
+    if index.exists() and not (folder / "model.safetensors").exists():
+        shards = read_object(index, ("weight_map",))["weight_map"].values()
+        missing = [shard for shard in sorted(set(shards)) if not (folder / shard).is_file()]
+        if missing:
+            raise UserError(f"{name}: no file {missing[0]}, which {INDEX} names")
 
 
 def read_tokenizer(name: Place, revision: str | None = None) -> "PreTrainedTokenizerBase":

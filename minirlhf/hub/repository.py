@@ -39,7 +39,7 @@ def download(name: str, commit: str, kind: Kind, patterns: tuple[str, ...]) -> P
 
     Args:
         patterns: the files that are meant, as `*.json`. Of a model only those outside of subfolders, which hold the
-            weights once more in other formats.
+            weights once more in other formats, unless a pattern names one, as `likelihood/*.json`.
 
     Raises:
         UserError: no access, no such commit, a download that was cut, or a damaged file.
@@ -47,7 +47,8 @@ def download(name: str, commit: str, kind: Kind, patterns: tuple[str, ...]) -> P
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils import filter_repo_objects
 
-    chosen = {"allow_patterns": list(patterns)} | ({"ignore_patterns": ["*/*"]} if kind == "model" else {})
+    deeper = "/".join("*" for _ in range(2 + max(pattern.count("/") for pattern in patterns)))  # `*` matches a slash
+    chosen = {"allow_patterns": list(patterns)} | ({"ignore_patterns": [deeper]} if kind == "model" else {})
     try:
         folder = Path(snapshot_download(name, repo_type=kind, revision=commit, **chosen))
     except Exception as error:

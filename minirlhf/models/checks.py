@@ -7,10 +7,13 @@ is to be said before an hour of training, not after.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minirlhf.hub.configs import load_config, load_tokenizer, read_tokenizer
-from minirlhf.hub.locate import model_place
+from minirlhf.hub import chat
+from minirlhf.hub.configs import check_weights, load_config, load_tokenizer, read_tokenizer
+from minirlhf.hub.functions import load_function
+from minirlhf.hub.locate import locate, model_place
 from minirlhf.runtime.errors import UserError, first_line
 from minirlhf.runtime.files import read_object
+from minirlhf.runtime.launch import rank
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -38,14 +41,16 @@ def check_run(params: "Params", sources: Path) -> None:
 
 
 def check_judge(params: "Params") -> None:
-    """Raise UserError for a judge that the params name and that is not there; an endpoint, or people, are not asked."""
+    """Raise UserError for a judge that the params name and that cannot judge; of an endpoint one question is asked."""
     judge: JudgeParams | None = params.evaluate.judge
-    if judge is None or judge.kind in ("endpoint", "people"):
+    if judge is None or judge.kind == "people" or rank() != 0:
         return
     if judge.kind == "reward_model":
         _Scorer("evaluate.judge.name", judge.name, judge.revision, judge.format).check(params, pretrained=True)
-    elif not Path(file := judge.name.rpartition(":")[0]).is_file():
-        raise UserError(f"evaluate.judge.name: no file {file}")
+    elif judge.kind == "endpoint":
+        chat.check(judge.url, judge.name, judge.timeout)
+    else:
+        load_function(judge.name)
 
 
 def check_embeddings(embeddings: int, tokenizer: "PreTrainedTokenizerBase", name: str | Path) -> None:
@@ -134,6 +139,8 @@ class _Scorer:
 
     def check(self, params: "Params", pretrained: bool) -> None:
         """Raise UserError where it cannot score; one that is trained gets its head then."""
+        if (folder := locate(self.name)) is not None:  # a hub's weights are not fetched before they are needed
+            check_weights(folder, folder)
         checkpointing = params.reward.gradient_checkpointing and not pretrained
         model = _check_classifier(self.config, self.setting, self.name, checkpointing)
         made = (self.config.architectures or [""])[0]

@@ -7,7 +7,7 @@ checked first (`minirlhf.hub`).
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minirlhf.hub.configs import TOKENIZER, WEIGHTS, Place, find_model, load_config
+from minirlhf.hub.configs import TOKENIZER, WEIGHTS, Place, check_weights, find_model, load_config
 from minirlhf.models.checks import check_embeddings
 from minirlhf.runtime.errors import UserError, first_line
 from minirlhf.runtime.files import replace_folder
@@ -70,9 +70,7 @@ def _load(auto_class, name: Place, revision: str | None, new_head: bool = False,
     from minirlhf.models.kernels import use_fast_kernels
 
     folder = find_model(name, revision, (*TOKENIZER, WEIGHTS))
-    if not any(folder.glob(WEIGHTS)):
-        hint = "" if folder == Path(name) else "; a conversion may wait as a pull request: try revision refs/pr/1"
-        raise UserError(f"{name}: no weights in safetensors format there ({WEIGHTS}), and no other is read{hint}")
+    check_weights(folder, name)
     options |= {"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
     try:
         model, found = auto_class.from_pretrained(folder, output_loading_info=True, **options)

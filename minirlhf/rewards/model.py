@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from minirlhf.hub.configs import TOKENIZER, find_model, read_tokenizer
+from minirlhf.hub.configs import LIKELIHOOD, TOKENIZER, WEIGHTS, find_model, read_tokenizer
 from minirlhf.hub.locate import model_place
 from minirlhf.models.adapters import plain
 from minirlhf.models.kernels import use_fast_kernels
@@ -104,12 +104,9 @@ class RewardModel:
         settings = _settings(name, revision)
         if weights := settings.get("likelihood"):
             of = {key: options[key] for key in ("device", "precision") if key in options}
-            policy = Path(name) / "likelihood"
+            policy = find_model(name, revision, (*TOKENIZER, WEIGHTS), LIKELIHOOD)
             if not policy.is_dir():
-                raise UserError(
-                    f"{name}: no folder likelihood in it, which its reward.json weighs; of a hub name, take "
-                    "the whole repository and name its folder"
-                )
+                raise UserError(f"{name}: no folder {LIKELIHOOD} in it, which its reward.json weighs")
             options = {"likelihood": Likelihood.load(policy, weights, **of)} | options
         if "model" in settings:
             name, revision = model_place(settings["model"]), settings.get("revision")
@@ -184,7 +181,8 @@ class RewardModel:
         responses = spell_out(self.tokenizer, responses)
         options = {"truncation": "only_first", "max_length": self.max_length, "split_special_tokens": True}
         encoded = self.tokenizer(prompts, responses, return_attention_mask=False, **options)
-        self.tokenizer.backend_tokenizer.no_truncation()  # which would be saved with it
+        if self.tokenizer.is_fast:
+            self.tokenizer.backend_tokenizer.no_truncation()  # which would be saved with it
         return [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
 
     def _check_fits(self, tokens: int) -> None:

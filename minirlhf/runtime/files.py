@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from minirlhf.runtime.errors import UserError
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
 
 
@@ -168,6 +169,17 @@ def _decode(raw: bytes, where: str) -> str:
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file."""
     return _decode(_read_bytes(path), str(path))
+
+
+def check_is_there(path: Path) -> None:
+    """Raise UserError for a pointer of git-lfs in the place of a file, as a clone without it leaves."""
+    try:
+        with open(path, "rb") as file:
+            pointer = file.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if pointer:
+        raise UserError(f"{path}: not the file itself, but git-lfs's pointer to it: git lfs pull")
 
 
 def read_json(path: str | Path) -> Any:

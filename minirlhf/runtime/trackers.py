@@ -154,7 +154,7 @@ class Trackers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, error, traceback) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         if error is None:  # else the packages see how the process ends
             for tracker in self._trackers:
                 tracker.finish()

@@ -51,7 +51,7 @@ def _reads() -> dict[str, Any]:
     named, params = (pipeline or {}).get("stages", {}).get(stage, {}), _yaml(PARAMS)
     known = params
     if number.isdigit():  # one of several: of a group of settings in a list
-        items = _lookup(params, named.get("foreach", "").strip("${}"))
+        items = _lookup(params, str(named.get("foreach")).strip("${}"))
         item = items[int(number)] if isinstance(items, list) and int(number) < len(items) else None
         named, known = named.get("do", {}), {**(params or {}), "item": item}
 

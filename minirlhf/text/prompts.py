@@ -106,7 +106,7 @@ def spell_out(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> lis
     For tokenizers that have their special tokens in the vocabulary of text too (Unigram ones, as DeBERTa-v3's), where
     `split_special_tokens` does not keep them apart. The spelling may be another before normalization (NFKC).
     """
-    normalizer = tokenizer.backend_tokenizer.normalizer
+    normalizer = tokenizer.backend_tokenizer.normalizer if tokenizer.is_fast else None
     spelt = []
     for text in texts:
         normal = normalizer.normalize_str(text) if normalizer is not None else text

@@ -4,17 +4,24 @@ Nothing here is done to a text in silence: `data/clean.py` counts each of it by 
 """
 
 import bisect
+import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
+
+from minirlhf.runtime.files import is_unicode
 
 # All that Python's `splitlines` takes for a line break, but for the line feed.
 LINE_BREAKS = re.compile("\r*\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 # At the ends of a text: white space, byte order marks, and what has no width.
 EDGES = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\0\xad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 # Markers of an end, or a beginning, that other tools leave in texts: `<|endoftext|>`, `</s>`, `[EOS]`.
-MARKER = r"<[|｜][^\s<>]{1,40}[|｜]>|</?s>|<(?:pad|eos|bos|eot|eod|sep|end_of_\w+)>|\[(?:PAD|EOS|BOS|EOT|SEP|CLS)\]"
+MARKER = (
+    r"<[|｜][^\s<>]{1,40}[|｜]>|</?s>|<(?:pad|eos|bos|eot|eod|sep|end_of_\w+)>"
+    r"|\[(?:PAD|EOS|BOS|EOT|SEP|CLS|end of text)\]"
+)
 ENDS_A_PROMPT = r"<\|end_?of_?text\|>|</?s>|<(?:pad|eos|eod)>|\[(?:PAD|EOS|EOD)\]"  # `<|assistant|>` opens the answer
 TLDR = r"(?:tl\s?[;；:,./]?\s?dr\b|too long[;,]? did\s?n['’]?t read\b)"
 SUMMARY = r"(?:(?:the |a |post |short |brief )?summary\s?(?=[:：*]|\n))"
@@ -32,6 +39,16 @@ LAYOUT = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 REPEATED = 20  # letters of a prompt that a response does not begin with by chance
+# What an answer stands under: `TL;DR:` anywhere; another label at the beginning of a line.
+ANSWERED = re.compile(
+    rf"{MARKUP}{TLDR}{MARKUP}[:：\-–—.]?{MARKUP}"
+    rf"|^{MARKUP}(?:{SUMMARY}|(?:answer|response|output|completion|assistant|a)\s?(?=:)){MARKUP}[:：]{MARKUP}",
+    re.IGNORECASE | re.MULTILINE,
+)
+ENDED = re.compile(r"[*_]*(?:[.!?]+[*_]*\s|[ \t]*\n)")  # an answer, which else is the beginning of another sentence
+# A line break as JSON writes it; before no small letter, as in the formula `x\neq y` and the folder `C:\new`.
+ESCAPED_BREAK = re.compile(r"(?<![\s`'\"\\])(?:\\r)?\\n(?![\s`'\"a-z])")
+ESCAPE = re.compile(r"\\(?P<one>[nrt\"'/\\])|(?:\\u[0-9a-fA-F]{4})+")
 
 
 def tidy(text: str) -> tuple[str, list[str]]:
@@ -43,6 +60,26 @@ def tidy(text: str) -> tuple[str, list[str]]:
     broken = LINE_BREAKS.sub("\n", text)
     bare = broken.strip(EDGES)
     return bare, ["line_breaks"] * (broken != text) + ["invisible"] * (len(bare) < len(broken.strip()))
+
+
+def unescape(texts: list[str]) -> list[str]:
+    r"""The texts of a row, with line breaks for `\n` and the like where they were escaped once too often.
+
+    They were where none of them has a line break, and one has `\n` in the place of one. In any other row `\n` is text.
+
+    >>> unescape([r"POST: He said \"no\".\n\nTL;DR:", "no"]), unescape([r"Is x\neq y?"])
+    (['POST: He said "no".\n\nTL;DR:', 'no'], ['Is x\\neq y?'])
+    """
+    if any(map(LINE_BREAKS.search, texts)) or not any(map(ESCAPED_BREAK.search, texts)):
+        return texts
+    return [ESCAPE.sub(_unescaped, text) for text in texts]
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    if match["one"] is not None:
+        return {"n": "\n", "r": "\r", "t": "\t"}.get(match["one"], match["one"])
+    found = json.loads(f'"{match[0]}"')
+    return found if is_unicode(found) else match[0]
 
 
 def strip_markers(text: str, special: Iterable[str], marker: str = MARKER) -> str:
@@ -107,9 +144,44 @@ def strip_prompt(response: str, prompt: str, certain: bool = False) -> str:
         target = skeleton(target)
         sure = len(target) >= REPEATED or (certain and target == skeleton(prompt) != "")
         if sure and letters.startswith(target):
-            end = bisect.bisect_left(range(len(response)), len(target), key=lambda i: len(skeleton(response[:i])))
-            return response[end:]
+            return response[_length_of(target, response) :]
     return response
+
+
+def strip_answer(prompt: str, answer: str) -> str:
+    r"""A prompt without the answer that it has already, in any spelling: under `TL;DR:`, or last and under `Answer:`.
+
+    The heading goes too, unless the prompt ends with it then. An answer that is only among a post's sentences stays.
+
+    >>> strip_answer("My cat left.\n\nTL;DR: cat left", "cat left"), strip_answer("tl;dr: cats\n\nThey left.", "cats")
+    ('My cat left.\n\nTL;DR:', 'They left.')
+    """
+    letters = skeleton(answer)
+    for match in reversed(list(ANSWERED.finditer(prompt))):
+        rest = prompt[match.end() :].lstrip()
+        if skeleton(rest[:REPEATED])[:4] != letters[:4] or not skeleton(rest).startswith(letters):
+            continue
+        rest = rest[_length_of(letters, rest) :]
+        if not rest.strip(" \t\n.*_"):
+            return prompt[: match.end()].rstrip()
+        if (end := ENDED.match(rest)) and re.search(TLDR, match[0], re.IGNORECASE):
+            return f"{prompt[: match.start()].rstrip()}\n\n{rest[end.end() :].lstrip()}".lstrip()
+    return prompt
+
+
+def ends_with_answer(prompt: str, answer: str) -> bool:
+    """Whether a prompt ends with its answer, in any spelling, under no heading, and not by chance.
+
+    >>> ends_with_answer("She was fed. My cat left on a Tuesday night.", "my cat left on a Tuesday night")
+    True
+    """
+    letters, end = skeleton(answer), skeleton(prompt.rstrip(" \t\n.")[-2 * len(answer) - REPEATED :])
+    return len(letters) >= REPEATED and end.endswith(letters.rstrip("."))
+
+
+def _length_of(letters: str, text: str) -> int:
+    """How many characters of a text, whose skeleton begins with these letters, they are."""
+    return bisect.bisect_left(range(len(text)), len(letters), key=lambda end: len(skeleton(text[:end])))
 
 
 def repeats(response: str, prompt: str) -> bool:
@@ -174,3 +246,29 @@ def same_post(prompt: str) -> tuple[set[str], set[str]]:
     if not title:
         return {f"untitled {body}"}, {f"untitled {body}", f"titled {body}"}
     return {f"{title}\0{body}", f"titled {body}"}, {f"{title}\0{body}", f"untitled {body}"}
+
+
+def names_of(row: dict) -> set[bytes]:
+    """What the post of a prepared row is known by: digests of its names, which prepare notes where the post is cut."""
+    if "names" in row:
+        return set(map(bytes.fromhex, row["names"]))
+    return set(map(digest, same_post(said(row))[0]))
+
+
+def without(rows: Iterable[dict], posts: Iterable[dict]) -> list[dict]:
+    """The rows that are of none of these posts, in any spelling, cut or whole."""
+    names = set().union(*map(names_of, posts))
+    return [row for row in rows if not names & set(map(digest, same_post(said(row))[1]))]
+
+
+def said(row: dict) -> str:
+    """What the prompt of a row in its shape says, by which its post is known: of a chat all but system messages."""
+    messages = row.get("messages") or row["prompt"]
+    if isinstance(messages, str):
+        return messages
+    return "\n".join(message["content"] for message in messages if message["role"] != "system")
+
+
+def digest(text: str) -> bytes:
+    """16 bytes that stand for a text."""
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -19,6 +19,7 @@ COMMANDS = (
     "label",
     "examine",
     "watch",
+    "follow",
     "push",
     "export",
     "reproduce",

@@ -23,6 +23,7 @@ from minirlhf.ppo import LoRAConfig
 from minirlhf.rewards.model import raw_scores
 from minirlhf.runtime.errors import UserError
 from minirlhf.settings.params import parse_params
+from minirlhf.settings.training import FeedbackParams, Round
 
 ROOT = Path(__file__).parents[2]
 DATA = Data(40, 60, 10, 20, {"train": 60, "validation": 10, "test": 20}, "the test")
@@ -251,6 +252,13 @@ def test_tokens_and_seconds_by_hand(params):
     sampling = 128 * 40 * 1e-3 + 2 * 20 * 0.5 * 2
     assert found["ppo"] == (round(learnt + scored + 128 * 60), pytest.approx(learnt * 3e-3 + scored * 1e-3 + sampling))
     assert found["sft"] == (4 * 8 * 50 + 2 * 10 * 50, pytest.approx(4 * 8 * 50 * 3e-3 + 2 * 10 * 50 * 1e-3))
+
+    one = FeedbackParams(rounds=(Round(round=0, after="collected"),))
+    earlier = work(Plan(params.model_copy(update={"feedback": one}), DATA, "cpu"), speeds)
+    assert {stage: tuple(row) for stage, *row in earlier} == found | {
+        "earlier_reward": found["reward"],
+        "earlier_ppo": found["ppo"],
+    }
 
 
 def test_sizes_are_those_that_prepare_counted_with_these_params(params, tmp_path):

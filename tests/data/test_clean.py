@@ -8,10 +8,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from minirlhf.data import clean
-from minirlhf.data.clean import Cleaner, Tally, digest
+from minirlhf.data.clean import Cleaner, Tally
 from minirlhf.data.shapes import COMPARISONS, POSTS
 from minirlhf.text.prompts import Post, build_prompt, encode, encode_all, parse_prompt
-from minirlhf.text.spelling import same_post
+from minirlhf.text.spelling import digest, same_post
 from minirlhf.training.sft import encode_example
 from tests.conftest import EOT
 
@@ -89,7 +89,8 @@ def test_long_prompts_are_cut_and_counted(small_bpe):
     assert len(encode(small_bpe, row["prompt"])) == tally.tokens["prompt"][0] <= 100
     assert row["prompt"].endswith("my cat left.\n\nTL;DR:")
     assert tally.truncated == 1
-    assert prompts == names(post(body="my cat left.\n" * 50))  # of the whole post
+    assert prompts == names(post(body="my cat left.\n" * 50)) | names(row)  # of the whole post, and of what is left
+    assert set(map(bytes.fromhex, row["names"])) == prompts
 
 
 @pytest.mark.parametrize(("max_prompt", "max_response"), [(512, 53), (150, 40)])

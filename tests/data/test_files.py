@@ -63,7 +63,7 @@ def test_the_plainest_name_is_taken_and_the_others_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("names", "line"),
     [
-        (["train_prefs.jsonl", "train_sft.jsonl"], r"for train \(train_prefs.jsonl, train_sft.jsonl\)"),
+        (["train_prefs.jsonl", "train_gen.jsonl"], r"for train \(train_gen.jsonl, train_prefs.jsonl\)"),
         (["train1.jsonl", "train2.jsonl"], r"for train \(train1.jsonl, train2.jsonl\): leave the one"),
         (["train.jsonl", "train.csv"], r"for train \(train.csv, train.jsonl\): leave the one that is meant"),
         (["train_sft/0.jsonl", "train_gen/0.jsonl"], "several files for train"),
@@ -74,6 +74,36 @@ def test_what_might_be_either_is_asked_for(tmp_path, names, line):
     touch(tmp_path, *names, "validation.jsonl")
     with pytest.raises(UserError, match=line):
         found(tmp_path)
+
+
+@pytest.mark.parametrize(("what", "use"), [("posts", "sft"), ("comparisons", "prefs")])
+def test_of_splits_that_are_named_for_a_use_that_one_is_taken(tmp_path, what, use):
+    """As the hub has HuggingFaceH4/ultrafeedback_binarized."""
+    splits = [f"{split}_{each}" for split in ("train", "test") for each in ("gen", "prefs", "sft")]
+    touch(tmp_path, *(f"data/{split}-00000-of-00001.parquet" for split in splits))
+    files = find_split_files(tmp_path, "mine", what)
+    taken = {split: [part.path.name for part in of] for split, of in files.parts.items()}
+    assert taken == {split: [f"{split}_{use}-00000-of-00001.parquet"] for split in ("train", "test")}
+    assert len(files.unread) == 4
+    (tmp_path / "data" / f"train_{use}.jsonl").touch()
+    with pytest.raises(UserError, match=r"several files for train \(train_gen-.*: leave the one that is meant"):
+        find_split_files(tmp_path, "mine", what)
+
+
+def test_links_that_lead_to_no_file_are_named(tmp_path):
+    touch(tmp_path, "far/0.jsonl", "own/validation.jsonl")
+    (tmp_path / "own/train").symlink_to(tmp_path / "far")
+    with pytest.raises(
+        UserError, match="own/train: a link to a folder, which is not followed: put the files themselves"
+    ):
+        found(tmp_path / "own")
+    (tmp_path / "own/train").unlink()
+    (tmp_path / "own/train.jsonl").symlink_to("nowhere")
+    with pytest.raises(UserError, match="own/train.jsonl: a link to nothing: put the files themselves there"):
+        found(tmp_path / "own")
+    (tmp_path / "own/train.jsonl").unlink()
+    (tmp_path / "own/train.jsonl").symlink_to(tmp_path / "far/0.jsonl")
+    assert found(tmp_path / "own")["train"] == ["train.jsonl"]
 
 
 def test_splits_in_one_file(tmp_path):

@@ -71,3 +71,14 @@ def test_other_names_of_columns():
     assert to_shape({"prompt": "p", "label": "d"}, POSTS) == {"prompt": "p", "completion": "d"}
     row = {"query": "p", "response0": "x", "response1": "y", "choice": 1}
     assert to_shape(row, COMPARISONS) == {"prompt": "p", "chosen": "y", "rejected": "x"}
+
+
+def test_roles_in_capitals_and_a_column_with_the_system_message():
+    said = [("User", "Why?"), ("Assistant", "Because.")]
+    row = {"conversation": [{"role": role, "content": content} for role, content in said]}
+    question, system = {"role": "user", "content": "Why?"}, {"role": "system", "content": "Be brief."}
+    assert to_shape(row, POSTS) == {"prompt": [question], "completion": "Because."}
+    assert to_shape(row | {"system": "Be brief."}, POSTS)["prompt"] == [system, question]
+    row["conversation"].insert(0, system)
+    assert to_shape(row | {"system": "Be long."}, POSTS)["prompt"] == [system, question]
+    assert to_shape(row | {"system": None}, POSTS)["prompt"] == [system, question]

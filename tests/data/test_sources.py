@@ -95,6 +95,15 @@ def test_a_download_that_fails_is_one_line(monkeypatch, settings):
         Source("posts", data, {"kind": "hub", "name": "a/b", "commit": "c"})
 
 
+def test_splits_of_a_hub_data_set_that_cannot_be_told_apart_say_how_to_go_on(tmp_path, monkeypatch, settings):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **options: str(tmp_path))
+    (tmp_path / "train.jsonl").touch()
+    data = DataParams(**settings["data"] | {"posts": "a/b", "comparisons": "own"})
+    line = r"^a/b: no validation split among train.jsonl: .*; download it \(hf download a/b --repo-type dataset "
+    with pytest.raises(UserError, match=line):
+        Source("posts", data, {"kind": "hub", "name": "a/b", "commit": "c"})
+
+
 def test_the_embedded_world_makes_what_the_params_say(settings):
     data = DataParams(**settings["data"])
     for what, train in (("posts", 60), ("comparisons", 40)):

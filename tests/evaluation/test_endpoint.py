@@ -5,12 +5,12 @@ import time
 import pytest
 
 from minirlhf.evaluation import endpoint
-from minirlhf.evaluation.chat import KEY_VARIABLE, Answer
 from minirlhf.evaluation.endpoint import Endpoint, read_verdict
 from minirlhf.evaluation.pairwise import NotJudged, PairwiseJudge, position_bias
+from minirlhf.hub.chat import KEY_VARIABLE, Answer
 from minirlhf.runtime.errors import UserError
 from minirlhf.statistics.bootstrap import Bootstrap
-from tests.evaluation.chat_server import ChatServer, completion, longer, shown
+from tests.hub.chat_server import ChatServer, completion, longer, shown
 
 PROMPTS = [f"SUBREDDIT: r/a\n\nTITLE: t\n\nPOST: post {number}\n\nTL;DR:" for number in range(12)]
 ONES, OTHERS = [f" {'x' * (n + 1)}" for n in range(12)], [f" {'y' * (12 - n)}" for n in range(12)]
@@ -163,6 +163,11 @@ def test_the_key_is_in_no_file_and_no_message(monkeypatch, tmp_path, capsys):
         ("A\n\nIt names who left.", 1.0),
         ("B leaves out the question.\n\nMy verdict: A", 1.0),
         ("<think>\nA\n</think>\n\nB", 0.0),
+        ("<thinking>A?</thinking>\nB", 0.0),
+        ("[THINK]A[/THINK]Option B.", 0.0),
+        ("◁think▷A◁/think▷B", 0.0),
+        ("<|channel|>analysis<|message|>A<|end|><|start|>assistant<|channel|>final<|message|>B", 0.0),
+        ("\\boxed{B}", 0.0),
         ("A is longer, but\nB\n</think>\nA", 1.0),  # by a server that leaves out the opening tag
     ],
 )
@@ -178,6 +183,8 @@ def test_a_verdict_is_read(said, share):
         ("A or B", "unparsable"),
         ("The answer is a better summary", "unparsable"),
         ("A is not better", "unparsable"),
+        ("<thinking>A", "empty"),
+        ("<|channel|>analysis<|message|>A", "empty"),
         ("<think>\nA", "empty"),
         ("A\n</think>", "empty"),
         ("  ", "empty"),

@@ -1,9 +1,6 @@
 from types import SimpleNamespace
 
-import pytest
-
-from minirlhf.evaluation.judges import judge_names, load_function
-from minirlhf.runtime.errors import UserError
+from minirlhf.evaluation.judges import judge_names
 
 
 def test_gold_decides_before_a_named_judge_and_that_before_the_training_reward():
@@ -11,25 +8,3 @@ def test_gold_decides_before_a_named_judge_and_that_before_the_training_reward()
     assert list(judge_names(True, named)) == ["gold", "judge", "reward"]
     assert judge_names(False, named) == {"judge": "another/reward-model", "reward": "training reward"}
     assert judge_names(False, None) == {"reward": "training reward"}
-
-
-@pytest.mark.parametrize(
-    ("spec", "content", "message"),
-    [
-        ("judge", None, "expected path/to/file.py:function, got 'judge'"),
-        ("{}/none.py:score", None, "no file"),
-        ("{}/judge.py:other", "def score(p, r): return [0.0]", "has no function other"),
-        ("{}/judge.py:score", "1 / 0", "cannot be run: ZeroDivisionError"),
-    ],
-)
-def test_a_function_that_cannot_be_had_is_refused_in_one_line(tmp_path, spec, content, message):
-    if content:
-        (tmp_path / "judge.py").write_text(content)
-    with pytest.raises(UserError, match=message) as caught:
-        load_function(spec.format(tmp_path))
-    assert "\n" not in str(caught.value)
-
-
-def test_a_function_is_loaded(tmp_path):
-    (tmp_path / "length.py").write_text("def score(prompts, responses):\n    return [len(r) for r in responses]\n")
-    assert load_function(f"{tmp_path}/length.py:score")(["p"], ["four"]) == [4]

@@ -78,6 +78,33 @@ def test_a_reward_model_keeps_its_scale(project, hub, capsys):
     assert here(prompts, summaries, [True]) == there(prompts, summaries, [True])
 
 
+def test_a_reward_model_takes_the_language_model_along_that_it_weighs(project, hub, tiny_models):
+    shutil.copytree(tiny_models / "sft", project / "models/reward/likelihood")
+    file = project / "models/reward/reward.json"
+    file.write_text(json.dumps({"format": "concat", "mean": 0.25, "scale": 2.0, "likelihood": {"total": 0.5}}))
+    command(["push", "models/reward", "me/judge"])
+    repository = hub.repositories["model", "me/judge"]
+    sent = set(repository.commits[repository.refs["main"]])
+    assert {"model.safetensors", "reward.json", "likelihood/model.safetensors", "likelihood/tokenizer.json"} <= sent
+    prompts, summaries = ["my cat left. TL;DR:"], [" cat left"]
+    here = RewardModel.load("models/reward")(prompts, summaries, [True])
+    assert RewardModel.load("me/judge")(prompts, summaries, [True]) == here
+    hub.stop()
+    assert RewardModel.load("me/judge")(prompts, summaries, [True]) == here  # from the cache
+    shutil.rmtree(project / "models/reward/likelihood")
+    line = (
+        "models/reward/likelihood: no weights in safetensors format there (*.safetensors), so there is nothing to send"
+    )
+    assert refused("models/reward", "me/other") == line
+
+
+def test_a_likelihood_that_a_repository_lacks_is_said(project, hub, tiny_models):
+    files = {path.name: path.read_bytes() for path in Path("models/reward").iterdir() if path.is_file()}
+    hub.commit("model", "me/half", files | {"reward.json": json.dumps({"likelihood": {"total": 0.5}}).encode()})
+    with pytest.raises(UserError, match="^me/half: no folder likelihood in it, which its reward.json weighs$"):
+        RewardModel.load("me/half")
+
+
 @pytest.mark.parametrize("token", [None, Hub.READER])
 @pytest.mark.parametrize("exists", [False, True])
 def test_no_right_to_write(project, hub, monkeypatch, token, exists):

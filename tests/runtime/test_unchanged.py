@@ -158,37 +158,55 @@ from minirlhf.runtime.stage import run
 def main():
     params = Path("params.yaml")
     rate = params.read_text()
-    with resume_folder("ppo", rate, []) as folder:
+    with resume_folder("ppo", rate, ["library"]) as folder:
         print("found", sorted(path.name for path in folder.iterdir()))
         (folder / "state").write_text("1")
         saved("update 1")
-        Path("out.txt").write_text(rate)
-        if rate == "rate: 1\\n":  # somebody saves another one
-            params.write_text("rate: 2\\n")
+        Path("out.txt").write_text(rate + Path("library/losses.py").read_text())
+        if not Path("edited").exists():  # somebody saves another one
+            Path("edited").touch()
+            {edit}
 
 run(main)
 """
 
 
-@pytest.mark.parametrize("command", [["repro"], ["exp", "run", "--temp"]])
-def test_dvc_records_nothing_of_it_and_runs_it_again(tmp_path, command):
-    """The lock would have said that the result of rate 1 is that of rate 2."""
-    (tmp_path / "ppo.py").write_text(EDITS_ITSELF.format(root=str(ROOT)))
-    stage = {"cmd": "python ppo.py", "params": ["rate"], "deps": ["ppo.py"], "outs": ["out.txt"]}
+EDITS = {
+    "rate (params.yaml)": 'params.write_text("rate: 2\\n")',
+    "library/losses.py": 'Path("library/losses.py").write_text("clip = 0.3\\n")',
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "edited"),
+    [
+        (["repro"], "rate (params.yaml)"),
+        (["repro"], "library/losses.py"),
+        (["exp", "run", "--temp"], "rate (params.yaml)"),
+    ],
+)
+def test_dvc_records_nothing_of_it_and_runs_it_again(tmp_path, command, edited):
+    """The lock would have said that the result of rate 1 is that of rate 2, or of a module as it is after the edit."""
+    (tmp_path / "ppo.py").write_text(EDITS_ITSELF.format(root=str(ROOT), edit=EDITS[edited]))
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "losses.py").write_text("clip = 0.2\n")
+    stage = {"cmd": "python ppo.py", "params": ["rate"], "deps": ["ppo.py", "library"], "outs": ["out.txt"]}
     (tmp_path / "dvc.yaml").write_text(json.dumps({"stages": {"ppo": stage}}))
     (tmp_path / "params.yaml").write_text("rate: 1\n")
-    (tmp_path / ".gitignore").write_text("/out.txt\n.resume\n")
+    (tmp_path / ".gitignore").write_text("/out.txt\n.resume\n/edited\n")
     git(tmp_path, "init", "-q")
     dvc(tmp_path, "init", "-q")
     git(tmp_path, "add", "-A")
     git(tmp_path, "commit", "-qm", "start")
     printed = dvc(tmp_path, *command, fails=True)
-    line = "error: rate (params.yaml) changed while this stage ran, and its result is of what was before: run the same "
+    line = f"error: {edited} changed while this stage ran, and its result is of what was before: run the same "
     assert f"{line}command again, or undo the change first: it then goes on from update 1\n" in printed
     assert not (tmp_path / "dvc.lock").exists() and len(list(tmp_path.glob(".resume/ppo/*/state"))) == 1
     if command == ["repro"]:
         assert "found []" in dvc(tmp_path, "repro")  # with the edit: another state
-        assert "rate: 2" in (tmp_path / "dvc.lock").read_text() and (tmp_path / "out.txt").read_text() == "rate: 2\n"
+        made = {"rate (params.yaml)": "rate: 2\nclip = 0.2\n", "library/losses.py": "rate: 1\nclip = 0.3\n"}
+        assert (tmp_path / "out.txt").read_text() == made[edited]
+        assert "didn't change" in dvc(tmp_path, "repro")
     else:
         assert (tmp_path / "params.yaml").read_text() == "rate: 1\n"  # the workspace was let alone
 

@@ -9,7 +9,7 @@ import pytest
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
 from stages import evaluate
-from tests.evaluation.chat_server import ChatServer, longer
+from tests.hub.chat_server import ChatServer, longer
 
 ROOT = Path(__file__).parents[2]
 PLOTS = ("rewards", "summary_lengths", "rouge", "measures", "gold_parts", "facts", "win_rates", "slices", "frontier")

@@ -10,6 +10,7 @@ import pytest
 from pyarrow import parquet
 from transformers import GPT2Config
 
+from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.files import read_json, read_jsonl, write_json, write_jsonl
 from minirlhf.text.prompts import encode
 from stages import prepare, source
@@ -271,6 +272,42 @@ def test_parquet_with_other_columns(project):
     assert counts["refused"] == {"missing_field": 1}
 
 
+def test_scores_that_say_otherwise_are_no_preference(project):
+    scores = [(5, 4.5), (5.0, 5.0), (3, 7), (None, 7), ("5", "6")]
+    rows = [
+        pair(f"{number} {BODY}") | {"score_chosen": chosen, "score_rejected": rejected}
+        for number, (chosen, rejected) in enumerate(scores)
+    ]
+    write_jsonl("own/comparisons/train.jsonl", rows)
+    assert run("comparisons")[1]["refused"] == {"no_preference": 2}
+
+
+def test_choices_of_csv_are_texts(project):
+    (project / "own/comparisons/train.jsonl").unlink()
+    rows = [f"{number} My cat left me,a cat,a dog,{choice}" for number, choice in enumerate((0, 1, 2, "tie"))]
+    content = "\n".join(["query,response0,response1,choice", *rows])
+    (project / "own/comparisons/train.csv").write_text(content)
+    kept, counts = run("comparisons")
+    assert [each["chosen"] for each in kept] == [" a cat", " a dog"] and counts["refused"] == {"missing_field": 2}
+
+
+def test_columns_in_capitals_and_a_label_that_is_a_number(project):
+    rows = [
+        {"Prompt": f"1 {BODY}", "Completion": "cat left"},
+        {"prompt": f"2 {BODY}", "label": 1, "summary": "cat left"},
+    ]
+    write_jsonl("own/posts/train.jsonl", rows)
+    kept, counts = run()
+    assert [each["completion"] for each in kept] == [" cat left"] * 2 and counts["refused"] == {}
+
+
+def test_columns_that_are_no_text_are_named_with_their_types(project):
+    write_jsonl("own/posts/train.jsonl", [{"prompt": BODY, "completion": ["cat left"]}] * 2)
+    line = r"refused 2 mistyped_field: its columns are prompt \(str\), completion \(list\)$"
+    with pytest.raises(UserError, match=line):
+        run()
+
+
 def test_what_only_looks_like_text_is_empty(project):
     rows = [row(BODY), row("\u200b\ufeff"), row(f"2 {BODY}", "\u2060 \u200b"), row(f"3 {BODY}", "TL;DR: </s>")]
     write_jsonl("own/posts/train.jsonl", rows)
@@ -314,3 +351,70 @@ def test_the_files_that_are_not_read_are_named(project, capsys):
     (project / "own/posts/validation.jsonl").rename("own/posts/val.jsonl")
     assert run()[1]["kept"] == 1
     assert "posts: own/posts: not read: train_extra.jsonl\n" in capsys.readouterr().out
+
+
+LONG = "".join(f"My cat left me for the {number}th time. " for number in range(60))
+
+
+def test_a_post_is_known_by_its_whole_text_and_by_what_a_cut_leaves_of_it(project):
+    """Reposts with a note at their end are one prompt when it is cut away: to another split it would leak."""
+    reposts = [row(f"{LONG} EDIT {number}: she is back.") for number in range(3)]
+    write_jsonl("own/posts/validation.jsonl", [reposts[0]])
+    write_jsonl("own/posts/train.jsonl", [row(BODY), *reposts[1:]])
+    kept, counts = run()
+    assert counts["kept"] == 1 and counts["refused"] == {"held_out": 2}
+    write_jsonl("own/posts/validation.jsonl", [row(f"validation: {BODY}")])
+    (first, second), counts = run()
+    assert counts["refused"] == {"duplicate": 1} and counts["truncated"] == 1
+    write_jsonl("own/posts/test.jsonl", reposts[:1])
+    write_jsonl("own/posts/train.jsonl", [row(BODY)])
+    cut = {"prompt": second["prompt"], "chosen": "a", "rejected": "b"}  # as cut here, and voted on, before
+    write_jsonl("own/comparisons/train.jsonl", [cut, cut | {"prompt": reposts[0]["prompt"]}, pair(BODY)])
+    assert run("comparisons")[1]["refused"] == {"held_out": 2}
+
+
+@pytest.mark.parametrize("label", ["TL;DR:", "TLDR -", "tl;dr", "Summary:", "Answer:", "### Response:\n"])
+def test_an_answer_that_a_prompt_has_already_is_taken_off_the_prompt(project, label):
+    given = {"prompt": f"{BODY}\n\n{label} the Cat  left.", "completion": "The cat left"}
+    write_jsonl("own/posts/train.jsonl", [given, row(f"2 {BODY}", "The cat left")])
+    (found, other), counts = run()
+    assert found["prompt"] == f"{BODY}\n\n{label.strip()}" and other == row(f"2 {BODY}", " The cat left") | {
+        "subreddit": "cats"
+    }
+    assert found["completion"] == " The cat left" and counts["changed"] == {"answered": 1}
+
+
+def test_an_answer_within_a_prompt(project):
+    told = f"{BODY}\n\nTL;DR: cat left, that is all.\n\nEDIT: she is back."
+    rows = [
+        row(told, "cat left, that is all"),
+        row("My cat left.", "My cat left."),  # of one sentence
+        row(f"{BODY} TL;DR: cats left, and she too.\n\nEDIT: no.", "cats left"),
+        {"prompt": f"3 {BODY} A cat left because it was Tuesday.", "completion": "A cat left because it was Tuesday"},
+        {"prompt": f"4 {BODY} Yes.", "completion": "yes"},
+    ]
+    write_jsonl("own/posts/train.jsonl", rows)
+    kept, counts = run()
+    assert kept[0]["prompt"] == prompt_of(f"{BODY}\n\nEDIT: she is back.")
+    assert [each["prompt"] for each in kept[1:]] == [rows[number]["prompt"] for number in (1, 2, 4)]
+    assert counts["refused"] == {"answer_in_prompt": 1} and counts["changed"] == {"answered": 1}
+    write_jsonl("own/comparisons/train.jsonl", [pair(f"{BODY}\n\ntl;dr: a dog", "a cat", "a dog")])
+    (found,), counts = run("comparisons")
+    assert found["prompt"] == prompt_of(BODY) and counts["changed"] == {"answered": 1}
+
+
+def test_line_breaks_that_were_escaped_twice(project):
+    given = row(f'He said "no" — twice.\n{BODY}', "cat left\nfor good")
+    twice = {name: json.dumps(text)[1:-1] for name, text in given.items()}
+    write_jsonl("own/posts/train.jsonl", [twice])
+    (found,), counts = run()
+    assert found["prompt"] == given["prompt"] and found["completion"] == " cat left\nfor good"
+    assert counts["changed"] == {"escaped": 1}
+
+
+@pytest.mark.parametrize("text", [r"Solve x\neq y for \nu.", r"Look in C:\new\notes.", r"Replace \n with a space.",
+                                  r'print("a\n") is what?', "One\nand \\n\\nTwo"])  # fmt: skip
+def test_what_is_no_line_break_stays(project, text):
+    write_jsonl("own/posts/train.jsonl", [{"prompt": text, "completion": "cat left"}])
+    (found,), counts = run()
+    assert found["prompt"] == text and counts["changed"] == {}

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from minirlhf.evaluation import chat
-from minirlhf.evaluation.chat import Answer, Chat
+from minirlhf.hub import chat
+from minirlhf.hub.chat import Answer, Chat
 from minirlhf.runtime.errors import UserError
-from tests.evaluation.chat_server import ChatServer, completion
+from tests.hub.chat_server import ChatServer, completion
 
 REQUEST = {"model": "m", "temperature": 0, "messages": [{"role": "user", "content": "A or B?"}]}
 KEY = "sk-secret-0123456789"
@@ -104,6 +104,8 @@ def test_it_gives_up_after_a_number_of_attempts():
     [
         {"code": "unsupported_value", "param": "temperature", "message": "Only the default (1) is supported."},
         {"code": "unsupported_parameter", "message": "Unsupported parameter: 'temperature'."},
+        {"code": "400", "message": "UnsupportedParamsError: these models don't support temperature=0"},
+        {"type": "invalid_request_error", "message": "`temperature` is deprecated for this model."},
     ],
 )
 def test_a_model_that_refuses_the_temperature_is_asked_without_it(capsys, said):
@@ -197,3 +199,41 @@ def test_a_content_filter_is_a_refusal():
     said = b'{"error": {"code": "content_filter", "message": "filtered"}}'
     assert ask((400, {}, said))[0] == Answer(None, "filtered", "content_filter")
     assert ask((200, {}, completion(None, refusal="No.")))[0] == Answer(None, "No.", "stop")
+
+
+def test_a_judge_is_asked_one_short_question_before_it_is_needed(capsys):
+    with ChatServer(lambda request: "A") as server:
+        chat.check(server.url, "m", 60.0)
+    (asked,) = server.requests
+    assert asked["model"] == "m" and len(json.dumps(asked)) < 200 and "temperature" not in asked
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("reply", "part"),
+    [
+        ((401, {}, b""), "401 Unauthorized; set OPENAI_API_KEY"),
+        ((404, {}, b'{"error": {"message": "no model m"}}'), "404 Not Found (no model m); check url"),
+        (
+            (429, {}, b'{"error": {"code": "insufficient_quota", "message": "no credit"}}'),
+            "429 Too Many Requests (no cre",
+        ),
+        ((200, {}, b"<html>welcome</html>"), "its answer is no chat completion"),
+    ],
+)
+def test_what_will_not_pass_is_found_by_it(reply, part):
+    with ChatServer(lambda request: reply) as server, pytest.raises(UserError) as caught:
+        chat.check(server.url, "m", 60.0)
+    assert part in str(caught.value) and len(server.requests) == 1
+
+
+def test_a_server_that_is_busy_or_slow_is_left_for_later(monkeypatch, capsys):
+    with ChatServer(lambda request: BUSY) as server:
+        chat.check(server.url, "m", 60.0)
+    monkeypatch.setattr(chat, "CHECK", 0.1)
+    with ChatServer(lambda request: time.sleep(0.5) or "A") as slow:
+        chat.check(slow.url, "m", 60.0)
+    assert len(server.requests) == len(slow.requests) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert [line.startswith("warning: evaluate.judge: http://127.") for line in said] == [True, True]
+    assert "503 Service Unavailable" in said[0] and "no answer within 0.1 s; left for later" in said[1]

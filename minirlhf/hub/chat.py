@@ -8,6 +8,7 @@ import asyncio
 import http
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from openai import APIStatusError
 
 KEY_VARIABLE = "OPENAI_API_KEY"
+CHECK = 10.0  # seconds for the one question that finds out whether an endpoint can be asked at all
 RETRIES = 10  # of one request; the client waits 0.5, 1, 2, 4, 8, 8, ... seconds or as long as the server asks (to 120)
 LONGEST_WAIT = 120  # seconds
 MALFORMED = 3  # answers in a row that are no chat completion
+SPENT = "insufficient_quota"  # a 429 that does not pass
 UNSUPPORTED = ("unsupported_value", "unsupported_parameter")
+UNSUPPORTED_SAID = re.compile(r"support|deprecated|not allowed", re.IGNORECASE)  # by who has no such code
 HINTS = {401: f"set {KEY_VARIABLE} to a key that is accepted there", 403: f"is {KEY_VARIABLE} allowed to use it?",
          404: "check url (the base, often ending in /v1) and name (the model's, there)"}  # fmt: skip
 
@@ -33,19 +37,25 @@ class Answer(NamedTuple):
     finish_reason: str | None = None
 
 
+class Busy(UserError):
+    """What may pass: no answer in time, too many requests, a fault of the server."""
+
+
 class Chat:
     """A chat endpoint, open while the `async with` lasts; questions may be asked side by side.
 
     Args:
         url: base, to which `/chat/completions` is added.
         timeout: seconds without a byte after which an attempt is given up.
+        retries: of a question where the fault may pass.
 
     Raises:
         UserError: the client is not installed, or the key is none.
     """
 
-    def __init__(self, url: str, timeout: float):
+    def __init__(self, url: str, timeout: float, retries: int | None = None):
         self.url, self.timeout = completions(url), timeout
+        self.retries = RETRIES if retries is None else retries
         self._openai, self._key = client_library(), api_key()
         self._base, self._reached, self._answered, self._temperature = url, False, False, True
 
@@ -69,14 +79,14 @@ class Chat:
         """
         try:
             # The client's timeout begins anew with each byte, so that an endless drip of them needs this end.
-            async with asyncio.timeout((1 + RETRIES) * (self.timeout + LONGEST_WAIT)):
+            async with asyncio.timeout((2 + self.retries) * self.timeout + self.retries * LONGEST_WAIT):
                 return await self._completion(request)
         except TimeoutError:
-            raise self._error("no whole answer, only bytes without end") from None
+            raise self._error("no whole answer, only bytes without end", Busy) from None
         except self._openai.APIStatusError as error:
             return await self._refused(request, error)
         except self._openai.APITimeoutError as error:
-            raise self._error(f"no answer within {self.timeout:g} s{_tried(error.request)}") from None
+            raise self._error(f"no answer within {self.timeout:g} s{_tried(error.request)}", Busy) from None
         except self._openai.APIConnectionError as error:
             lost = "connection lost" if self._reached else "cannot be reached"
             raise self._error(f"{lost}: {_innermost(error)}{_tried(error.request)}") from None
@@ -108,8 +118,8 @@ class Chat:
             create = self._client.with_options(max_retries=retries).chat.completions.with_raw_response.create
             return (await create(**request, extra_headers=keyless)).content
 
-        if self._reached:
-            return await post(RETRIES)
+        if self._reached or not self.retries:
+            return await post(self.retries)
         try:
             body = await post(retries=0)
         except (self._openai.APIStatusError, self._openai.APITimeoutError) as error:
@@ -117,7 +127,7 @@ class Chat:
                 raise
             body = None
         self._reached = True
-        return await post(RETRIES) if body is None else body
+        return await post(self.retries) if body is None else body
 
     async def _refused(self, request: dict[str, Any], error: "APIStatusError") -> Answer:
         """What to make of a status other than 200."""
@@ -125,7 +135,8 @@ class Chat:
         message = self._shown(str(said.get("message") or ""))
         if status == 400 and said.get("code") == "content_filter":  # Azure refuses a prompt so
             return Answer(None, message or "content filter", "content_filter")
-        refused = said.get("code") in UNSUPPORTED and "temperature" in f"{said.get('param')} {message}"
+        unsupported = said.get("code") in UNSUPPORTED or UNSUPPORTED_SAID.search(message)
+        refused = unsupported and "temperature" in f"{said.get('param')} {message}"
         if status == 400 and refused and "temperature" in request:
             if self._temperature:
                 print(f"evaluate.judge: {request['model']} refuses temperature; asked without it", file=sys.stderr)
@@ -133,17 +144,17 @@ class Chat:
             return await self.ask({key: value for key, value in request.items() if key != "temperature"})
         phrase = http.HTTPStatus(status).phrase if status in set(http.HTTPStatus) else ""
         cause = f"{status} {phrase}".rstrip() + (f" ({message})" if message else "")
-        if worth_retrying(error):
+        if worth_retrying(error) and said.get("code") != SPENT:
             asked = (
                 f"; the server asks to wait {self._shown(headers['retry-after'])} s" if "retry-after" in headers else ""
             )
-            raise self._error(f"{cause}{asked}{_tried(error.request)}")
+            raise self._error(f"{cause}{asked}{_tried(error.request)}", Busy)
         if 300 <= status < 400:
             cause += f", a redirect to {self._shown(headers.get('location') or 'nowhere')}: give that url"
         raise self._error("; ".join(filter(None, (cause, HINTS.get(status)))))
 
-    def _error(self, cause: str) -> UserError:
-        return UserError(f"evaluate.judge: {self.url}: {cause}")
+    def _error(self, cause: str, kind: type[UserError] = UserError) -> UserError:
+        return kind(f"evaluate.judge: {self.url}: {cause}")
 
     def _safe(self, text: str | None) -> str | None:
         """Text of a server without the key, in case it says it back; a short one (EMPTY) is a placeholder."""
@@ -153,6 +164,25 @@ class Chat:
         """Such text for a message: without the key before it is cut, so that no part of the key is left."""
         text = " ".join((self._safe(text) or "").split())
         return text if len(text) <= 200 else text[:197] + "..."
+
+
+def check(url: str, model: str, timeout: float) -> None:
+    """Ask a model one short question once, so that what is wrong with a judge is said before anything is trained.
+
+    A server that is busy, or slower than `CHECK`, is left for later, with a warning.
+
+    Raises:
+        UserError: as `Chat`, or naming what will not pass: nobody there, the key, the model's name.
+    """
+
+    async def ask() -> None:
+        async with Chat(url, min(timeout, CHECK), retries=0) as chat:
+            await chat.ask({"model": model, "messages": [{"role": "user", "content": "Answer with one letter: A"}]})
+
+    try:
+        asyncio.run(ask())
+    except Busy as error:
+        print(f"warning: {error}; left for later", file=sys.stderr)
 
 
 def completions(url: str) -> str:
