@@ -8,7 +8,8 @@ a fair sample. A run leaves a row in benchmarks/early_warning_runs.csv and its s
 benchmarks/early_warning_series.csv; both are committed. Gold is judged outside of training: on HELD_OUT test posts
 every EVERY updates, and on the samples of the update itself.
 
-The reward models are trained once, by the pipeline's own stages, into --work; they are not committed:
+Each reward model is trained once, where the first run asks for it, by the pipeline's own stages, into --work; they are
+not committed:
 
 - blind, blind2, blind3: three seeds of the pipeline's reward model without the likelihood
 - seeing: the first of them with the likelihood
@@ -81,8 +82,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--until", help="HH:MM: begin no run after it")
     args = parser.parse_args(argv)
     params = load_params(args.params)
-    make_models(args.work, params)
     set_up(params.seed, args.threads, params.arithmetic)
+    make_base(args.work, params)
     part, parts = map(int, args.part.split("/"))
     rows, series = (read_csv(path) if path.exists() else [] for path in (args.runs, args.series))
     done = {(row["setting"], row["seed"]) for row in rows}
@@ -99,37 +100,43 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{len(rows)} runs: {json.dumps(row)}", flush=True)
 
 
-def make_models(work: Path, params: Params) -> None:
-    """Data, the SFT model and the reward models, by the pipeline's stages, where they are not there yet."""
-    work.mkdir(parents=True, exist_ok=True)
-    (work / "models").mkdir(exist_ok=True)
+def stage(name: str, work: Path, params: Params, *arguments: str) -> None:
+    """A stage of the pipeline in the folder `work`, its reward without the likelihood."""
+    settings = params.model_dump(mode="json")
+    settings["reward"]["likelihood"] = False
+    (work / "params.yaml").write_text(json.dumps(settings))  # JSON is YAML
+    command = [sys.executable, ROOT / "stages" / f"{name}.py", *arguments]
+    subprocess.run(command, cwd=work, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+
+
+def make_base(work: Path, params: Params) -> None:
+    """Data and the SFT model, where they are not there yet."""
+    (work / "models").mkdir(parents=True, exist_ok=True)
     if not (work / "models" / "base").exists():
         (work / "models" / "base").symlink_to(ROOT / "models" / "base")
+    made = {"source": "data/sources", "prepare": "data/prepared", "sft": "models/sft", "collect": "data/collected"}
+    for name, place in made.items():
+        if not (work / place).exists():
+            stage(name, work, params)
 
-    def stage(name: str, seed: int = params.seed, *arguments: str) -> None:
-        settings = params.model_dump(mode="json")
-        settings |= {"seed": seed, "reward": settings["reward"] | {"likelihood": False}}
-        (work / "params.yaml").write_text(json.dumps(settings))
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        subprocess.run(
-            [sys.executable, ROOT / "stages" / f"{name}.py", *arguments], cwd=work, env=environment, check=True
-        )
 
-    for name, made in (("source", "data/sources"), ("prepare", "data/prepared"), ("sft", "models/sft")):
-        if not (work / made).exists():
-            stage(name)
-    if not (work / "data" / "collected").exists():
-        stage("collect")
-    for seed, name in enumerate(("blind", "blind2", "blind3")):
-        if not (work / "models" / name).exists():
-            stage("reward", params.seed + seed, "--output", f"models/{name}")
-    if not (work / "models" / "seeing").exists():
+def make_reward(name: str, work: Path, params: Params) -> Path:
+    """The folder of a reward model, which is made where it is not there yet."""
+    folder = work / "models" / name
+    if folder.exists():
+        return folder
+    if name == "seeing":
+        make_reward("blind", work, params)
         see(work, params)
-    if not (work / "models" / "biased").exists():
-        for folder in ("prepared/comparisons", "collected"):
-            like_length(work / "data" / folder, work / "data" / "biased" / folder)
+    elif name == "biased":
+        for place in ("prepared/comparisons", "collected"):
+            like_length(work / "data" / place, work / "data" / "biased" / place)
         places = ("--comparisons", "data/biased/prepared/comparisons", "--collected", "data/biased/collected")
-        stage("reward", params.seed, "--output", "models/biased", *places)
+        stage("reward", work, params, "--output", f"models/{name}", *places)
+    else:
+        seed = params.seed + MEMBERS["ensemble"].index(name)
+        stage("reward", work, params.model_copy(update={"seed": seed}), "--output", f"models/{name}")
+    return folder
 
 
 def see(work: Path, params: Params) -> None:
@@ -221,7 +228,7 @@ def follow(setting: Setting, seed: int, work: Path, params: Params, episodes: in
     posts["test"] = posts["test"][:HELD_OUT]
     prompts = {split: [row["prompt"] for row in rows] for split, rows in posts.items()}
     records = {row["prompt"]: row["record"] for rows in posts.values() for row in rows}
-    places = [work / "models" / name for name in MEMBERS.get(setting.reward, (setting.reward,))]
+    places = [make_reward(name, work, params) for name in MEMBERS.get(setting.reward, (setting.reward,))]
     reward = Watched(
         [RewardModel.load(place) for place in places], NOISE if setting.reward == "noisy" else 0.0, records, seed
     )

@@ -1,8 +1,7 @@
 """A run that is over-optimized on purpose, beside the pipeline's: the table and the picture of docs/quantities.md.
 
-    python benchmarks/early_warning.py --work runs/early_warning --limit 0     # the models, once
-    python benchmarks/quantities.py run --work runs/early_warning              # docs/quantities.csv
-    python benchmarks/quantities.py draw                                       # docs/quantities.png, and the table
+    python benchmarks/quantities.py run --work runs/early_warning    # docs/quantities.csv
+    python benchmarks/quantities.py draw                             # docs/quantities.png, and the page's table
 
 The over-optimized run has the blind reward model and no KL penalty, and is else as the pipeline's, which is the healthy
 one: plots/ppo.csv. Gold is that of each update's own samples, which training does not see.
@@ -14,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.early_warning import Setting, follow
+from benchmarks.early_warning import Setting, follow, make_base
 from minirlhf.runtime.files import read_csv, write_csv
 from minirlhf.runtime.stage import set_up
 from minirlhf.settings.params import load_params
@@ -56,6 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 def train(args: argparse.Namespace) -> None:
     params = load_params()
     set_up(params.seed, 1, params.arithmetic)
+    make_base(args.work, params)
     found = follow(SETTING, params.seed, args.work, params, args.episodes)
     golds = {row["update"]: {"gold": row["gold"]} for row in found.series}
     write_csv(DOCS / "quantities.csv", [row | golds.get(row["update"], {"gold": None}) for row in found.history])
