@@ -25,6 +25,7 @@ FOLDS = 5
 STRENGTH = 0.003  # C of the logistic regression, on standardized differences of 384 features
 SQUASH = 0.01  # the pooler computes tanh(SQUASH x), which is linear there: the head is one of the encoder's own output
 CHECKED = 4  # texts
+BATCH = 32
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -89,17 +90,22 @@ class Encoder:
         """What the head reads of each summary: [width]."""
         import torch
 
-        seen: list = []
-        hook = self.reward.model.classifier.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+        from minirlhf.rewards.model import pad
+
         encoded = self.reward.encode(*map(list, zip(*summaries, strict=True)))
         order = sorted(range(len(encoded)), key=lambda index: -len(encoded[index]["input_ids"]))
-        with Progress(len(order), "summaries", "encoder") as progress:
-            for first in range(0, len(order), 32):
-                self.reward._score([encoded[index] for index in order[first : first + 32]])
-                progress.update(len(order[first : first + 32]))
-        hook.remove()
-        rows = torch.cat(seen).numpy().astype(float)
-        return {summaries[index]: row for index, row in zip(order, rows, strict=True)}
+        found = {}
+        with Progress(len(order), "summaries", "encoder") as progress, torch.no_grad():
+            for first in range(0, len(order), BATCH):
+                chosen = order[first : first + BATCH]
+                inputs = pad([encoded[index] for index in chosen])
+                lengths = inputs.pop("lengths")
+                mask = (torch.arange(inputs["input_ids"].shape[1]) < lengths[:, None]).long()
+                pooled = self.reward.model.base_model(attention_mask=mask, **inputs).pooler_output
+                rows = pooled.numpy().astype(float)
+                found |= {summaries[index]: row for index, row in zip(chosen, rows, strict=True)}
+                progress.update(len(chosen))
+        return found
 
     def save(self, folder: Path, head: np.ndarray) -> None:
         """Write the encoder with a head as a reward model that loads by its folder."""
