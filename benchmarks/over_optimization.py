@@ -5,7 +5,7 @@
     python benchmarks/over_optimization.py --show     # docs/over_optimization.png and the table
 
 The reward is the trained network alone, without the likelihood that sees wrong facts and repetition ("blind"), or with
-it ("seeing"). An ensemble is that network and three more of other seeds, trained by the reward stage; it scores the
+it ("seeing"). An ensemble is that network and two more of other seeds, trained by the reward stage; it scores the
 mean of its members less their standard deviation (Coste et al. 2023). All else is PPO's section of params.yaml. Gold,
 reward and KL are of the first 100 validation posts, sampled at temperature 1, every few updates.
 """
@@ -21,7 +21,7 @@ from benchmarks.runs import ROOT, Look, append, markdown, rows_of, side_by_side
 
 TABLE, PICTURE = ROOT / "benchmarks/over_optimization.csv", ROOT / "docs/over_optimization.png"
 MEMBERS = ROOT / ".resume/members"  # of the ensemble; made anew where they are missing
-SEEDS = (2, 3, 4)
+SEEDS = (2, 3)
 EVERY, POSTS = 5, 100
 # label -> the reward, what changes in PPO's section
 RUNS = {
@@ -29,7 +29,6 @@ RUNS = {
     "blind, kl_coef 0.05": ("blind", {}),
     "blind, kl_coef 0.2": ("blind", {"kl_coef": 0.2}),
     "ensemble, no penalty": ("ensemble", {"kl_coef": 0.0}),
-    "ensemble, kl_coef 0.05": ("ensemble", {}),
     "seeing, no penalty": ("seeing", {"kl_coef": 0.0}),
 }
 COLUMNS = ("run", "episodes", "gold", "reward", "kl", "length")
@@ -61,7 +60,7 @@ def train_members() -> None:
         folder = MEMBERS / str(seed)
         if (folder / "reward.json").exists():
             continue
-        params = load_params(ROOT / "params.yaml").model_dump(mode="json") | {"seed": seed}
+        params = load_params(ROOT / "params.yaml").model_dump(mode="json") | {"seed": seed, "threads": 1}
         params["reward"]["likelihood"] = False
         write_json(MEMBERS / f"{seed}.json", params)  # JSON is YAML
         command = [sys.executable, "stages/reward.py", "--params", MEMBERS / f"{seed}.json", "--output", folder]
