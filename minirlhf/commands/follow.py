@@ -33,7 +33,7 @@ def follow(params: "Params", posts: Path, sft: Path, reward: Path, updates: int)
     Args:
         posts: folder of prepared posts.
         sft, reward: folders of the two models.
-        updates: that PPO has made before: at its first one the policy is the reference, and the critic says 0.
+        updates: that PPO has made before: at its first one the policy is the reference.
 
     Raises:
         UserError: an input is missing.
@@ -47,6 +47,8 @@ def follow(params: "Params", posts: Path, sft: Path, reward: Path, updates: int)
         tokenizer=load_tokenizer(sft),
         reward=RewardModel.load(reward, device=device, precision=params.precision),
         prompts=[row["prompt"] for row in rows],
+        # As the ppo stage begins it, where the reward model was trained here.
+        critic_init=str(reward) if config.critic == "separate" and (reward / "config.json").exists() else None,
         seed=params.seed,
         device=device,
         precision=params.precision,
