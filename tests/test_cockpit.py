@@ -13,7 +13,7 @@ PLOTS = [next(iter(item)) for item in PIPELINE["plots"] if isinstance(item, dict
 def plots(folder, *command):
     """The page that `dvc plots` writes, in the browser; DVC itself has nothing to complain about."""
     printed = dvc(folder, "plots", *command)
-    assert printed.strip() == f"file://{folder}/dvc_plots/index.html"
+    assert printed.strip() == (folder / "dvc_plots" / "index.html").as_uri()
     shown = look(folder / "dvc_plots" / "index.html")
     assert not shown.errors and not shown.empty
     assert not [address for address in shown.requests if not address.startswith("file:")]

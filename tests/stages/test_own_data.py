@@ -359,10 +359,11 @@ LONG = "".join(f"My cat left me for the {number}th time. " for number in range(6
 def test_a_post_is_known_by_its_whole_text_and_by_what_a_cut_leaves_of_it(project):
     """Reposts with a note at their end are one prompt when it is cut away: to another split it would leak."""
     reposts = [row(f"{LONG} EDIT {number}: she is back.") for number in range(3)]
-    write_jsonl("own/posts/validation.jsonl", [reposts[0]])
+    write_jsonl("own/posts/train.jsonl", [row(BODY), reposts[0]])
+    write_jsonl("own/posts/validation.jsonl", [row(f"validation: {BODY}"), *reposts[1:]])
+    run()
+    assert read_json("details/prepare.json")["posts"]["validation"]["refused"] == {"held_out": 2}
     write_jsonl("own/posts/train.jsonl", [row(BODY), *reposts[1:]])
-    kept, counts = run()
-    assert counts["kept"] == 1 and counts["refused"] == {"held_out": 2}
     write_jsonl("own/posts/validation.jsonl", [row(f"validation: {BODY}")])
     (first, second), counts = run()
     assert counts["refused"] == {"duplicate": 1} and counts["truncated"] == 1

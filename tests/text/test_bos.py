@@ -90,7 +90,7 @@ def test_candidates_are_sampled_after_it(llama, monkeypatch):
 
 
 def test_it_counts_in_the_length_of_a_prompt(llama):
-    rows = [{"prompt": "w1 w2 w3", "completion": "w4"}, {"prompt": "w1 w2", "completion": "w5"}]
+    rows = [{"prompt": "w1 w2 w3", "completion": "w4"}, {"prompt": "w6 w7", "completion": "w5"}]
     tally = Tally()
     kept = list(Cleaner(llama, POSTS, 3, 5).clean(rows, None, set(), set(), tally))
     assert tally.tokens["prompt"] == [3, 3] and tally.truncated == 1
