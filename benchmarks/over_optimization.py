@@ -132,7 +132,7 @@ def draw(rows: list[dict]) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4), sharex=True)
-    for label in RUNS:
+    for label in dict.fromkeys(row["run"] for row in rows):
         mine = [row for row in rows if row["run"] == label]
         for axis, name in zip(axes, ("reward", "gold"), strict=True):
             axis.plot([int(row["episodes"]) for row in mine], [float(row[name]) for row in mine], label=label)
