@@ -20,8 +20,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.runs import ROOT, Look, aligned, append, changed, markdown, mean_and_spread, rows_of, side_by_side
 
-# PPO as it was before this laboratory; each variant changes something of it, others something of params.yaml.
-BEFORE = {"samples_per_prompt": 1, "critic": "shared", "learning_rate": 1.5e-4, "critic_learning_rate": 3e-3}
+# Each algorithm as it was before this laboratory; what is not named is as in params.yaml.
+BEFORE = {
+    "samples_per_prompt": 1,
+    "critic": "shared",
+    "learning_rate": 1.5e-4,
+    "critic_learning_rate": 3e-3,
+    "gae_lambda": 0.95,
+}
+RLOO = {"learning_rate": 3e-4, "beta": 0.05}
+GRPO = {"learning_rate": 3e-4, "beta": 0.5}
+DPO = {"learning_rate": 3e-4, "beta": 0.1}
 FOUR = BEFORE | {"samples_per_prompt": 4}
 RATE = FOUR | {"learning_rate": 3e-4}
 SEPARATE = RATE | {"critic": "separate", "critic_learning_rate": 5e-4}
@@ -38,21 +47,15 @@ VARIANTS: dict[str, tuple[str, dict]] = {
     "rate, separate, lambda 1": ("ppo", SEPARATE | {"gae_lambda": 1.0}),
     "rate 6e-4, separate": ("ppo", SEPARATE | {"learning_rate": 6e-4}),
     "rate 6e-4, separate, lambda 1": ("ppo", SEPARATE | {"learning_rate": 6e-4, "gae_lambda": 1.0}),
-    "rloo": ("rloo", {}),
-    "rloo, rate 1.5e-4": ("rloo", {"learning_rate": 1.5e-4}),
-    "rloo, rate 6e-4": ("rloo", {"learning_rate": 6e-4}),
-    "rloo, beta 0.03": ("rloo", {"beta": 0.03}),
-    "rloo, 8 samples": ("rloo", {"num_generations": 8}),
-    "grpo": ("grpo", {}),
-    "grpo, beta 0.1": ("grpo", {"beta": 0.1}),
-    "grpo, beta 0.2": ("grpo", {"beta": 0.2}),
-    "grpo, rate 6e-4": ("grpo", {"learning_rate": 6e-4}),
-    "grpo, beta 0.2, rate 6e-4": ("grpo", {"beta": 0.2, "learning_rate": 6e-4}),
-    "dpo": ("dpo", {}),
-    "dpo, beta 0.05": ("dpo", {"beta": 0.05}),
-    "dpo, beta 0.3": ("dpo", {"beta": 0.3}),
-    "dpo, rate 1e-4": ("dpo", {"learning_rate": 1e-4}),
-    "dpo, 5,120 comparisons": ("dpo", {"episodes": 5120}),
+    "rloo": ("rloo", RLOO),
+    "rloo, rate 1.5e-4": ("rloo", RLOO | {"learning_rate": 1.5e-4}),
+    "rloo, rate 6e-4": ("rloo", RLOO | {"learning_rate": 6e-4}),
+    "rloo, beta 0.03": ("rloo", RLOO | {"beta": 0.03}),
+    "grpo": ("grpo", GRPO),
+    "grpo, beta 0.1": ("grpo", GRPO | {"beta": 0.1}),
+    "dpo": ("dpo", DPO),
+    "dpo, beta 0.3": ("dpo", DPO | {"beta": 0.3}),
+    "dpo, rate 1e-4": ("dpo", DPO | {"learning_rate": 1e-4}),
 }
 COLUMNS = ("variant", "seed", "gold", "best", "temperature", "reward", "kl", "length", "explained_variance", "seconds")
 
