@@ -4,12 +4,12 @@
     python benchmarks/early_warning_page.py                           # what the tables say: docs/early_warning.md
 
 50 settings (reward, kl_coef, learning rate) of 4 seeds each, in an order shuffled once, so that any beginning of it is
-a fair sample. A run leaves a row in benchmarks/early_warning_runs.csv and its signals, a row an update, in
-benchmarks/early_warning_series.csv; both are committed. Gold is judged outside of training: on HELD_OUT test posts
-every EVERY updates, and on the samples of the update itself.
+a fair sample. Runs go side by side, one thread each (`--jobs`). A run leaves its signals, a row an update, in
+benchmarks/early_warning_series.csv and a row in benchmarks/early_warning_runs.csv; both are committed. Gold is judged
+outside of training: on HELD_OUT test posts every EVERY updates, and on the samples of the update itself.
 
-Each reward model is trained once, where the first run asks for it, by the pipeline's own stages, into --work; they are
-not committed:
+Each reward model is trained once, before the first run, by the pipeline's own stages, into --work; they are not
+committed:
 
 - blind, blind2, blind3: three seeds of the pipeline's reward model without the likelihood
 - seeing: the first of them with the likelihood
@@ -31,7 +31,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from minirlhf.runtime.files import read_csv, read_jsonl, write_csv, write_jsonl
+from benchmarks.runs import append, rows_of, side_by_side
+from minirlhf.runtime.files import read_jsonl, write_csv, write_jsonl
 from minirlhf.runtime.stage import set_up
 from minirlhf.settings.params import Params, load_params
 
@@ -76,28 +77,32 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=RUNS)
     parser.add_argument("--series", type=Path, default=SERIES)
     parser.add_argument("--episodes", type=int, default=EPISODES)
-    parser.add_argument("--threads", type=int, default=1, help="one each lets two studies' halves go side by side")
-    parser.add_argument("--limit", type=int, default=10**9, help="stop after so many new runs")
-    parser.add_argument("--part", default="1/1", help="I/N: of the order of the study every N-th run from the I-th")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--limit", type=int, help="stop after so many new runs")
     parser.add_argument("--until", help="HH:MM: begin no run after it")
     args = parser.parse_args(argv)
     params = load_params(args.params)
-    set_up(params.seed, args.threads, params.arithmetic)
     make_base(args.work, params)
-    part, parts = map(int, args.part.split("/"))
-    rows, series = (read_csv(path) if path.exists() else [] for path in (args.runs, args.series))
-    done = {(row["setting"], row["seed"]) for row in rows}
-    series = [row for row in series if (row["setting"], row["seed"]) in done]  # of a run that was killed
-    todo = [run for run in all_runs()[part - 1 :: parts] if (run[0].name, run[1]) not in done]
-    for setting, seed in todo[: args.limit]:
-        if args.until and time.strftime("%H:%M") >= args.until:
-            break
-        row, signals = run(setting, seed, args.work, params, args.episodes)
-        rows.append(row)
-        series += [{"setting": setting.name, "seed": seed} | signal for signal in signals]
-        write_csv(args.series, series)
-        write_csv(args.runs, rows)
-        print(f"{len(rows)} runs: {json.dumps(row)}", flush=True)
+    for reward in REWARDS:
+        for name in MEMBERS.get(reward, (reward,)):
+            make_reward(name, args.work, params)
+    done = {(row["setting"], row["seed"]) for row in rows_of(args.runs)}
+    finish(args.series, done)
+    todo = [run for run in all_runs() if (run[0].name, str(run[1])) not in done][: args.limit]
+    jobs = ((setting, seed, args.work, args.params, args.episodes, args.until) for setting, seed in todo)
+    for number, found in enumerate(side_by_side(args.jobs, run, jobs), len(done) + 1):
+        if found is not None:
+            append(args.series, list(found[1][0]), found[1])
+            append(args.runs, list(found[0]), [found[0]])
+            print(f"{number} of {len(all_runs())} runs: {json.dumps(found[0])}", flush=True)
+
+
+def finish(series: Path, done: set[tuple[str, str]]) -> None:
+    """Take the signals of a run without a row out of the table: it was killed between the two."""
+    rows = rows_of(series)
+    kept = [row for row in rows if (row["setting"], row["seed"]) in done]
+    if len(kept) < len(rows):
+        write_csv(series, kept)
 
 
 def stage(name: str, work: Path, params: Params, *arguments: str) -> None:
@@ -208,19 +213,24 @@ class Followed:
     stopped: bool
 
 
-def run(setting: Setting, seed: int, work: Path, params: Params, episodes: int) -> tuple[dict, list[dict]]:
-    """One run: its row, and what could be seen at each update."""
+def run(setting: Setting, seed: int, work: Path, params_file: str, episodes: int, until: str | None):
+    """One run on one thread: its row, and what could be seen at each update; None where it is too late to begin."""
+    if until and time.strftime("%H:%M") >= until:
+        return None
+    params = load_params(params_file)
+    set_up(params.seed, 1, params.arithmetic)
     started = time.perf_counter()
     found = follow(setting, seed, work, params, episodes)
     row = {"setting": setting.name, "seed": seed} | asdict(setting) | outcome(found.golds)
-    seconds = round(time.perf_counter() - started, 1)
-    return row | {"episodes": max(found.golds), "stopped": found.stopped, "seconds": seconds}, found.series
+    row |= {"episodes": max(found.golds), "stopped": found.stopped, "seconds": time.perf_counter() - started}
+    return row, [{"setting": setting.name, "seed": seed} | signal for signal in found.series]
 
 
 def follow(setting: Setting, seed: int, work: Path, params: Params, episodes: int) -> Followed:
     """Train by PPO, and look on."""
     from minirlhf.hub.configs import load_tokenizer
     from minirlhf.models.loading import load_policy
+    from minirlhf.ppo.build import critic_start
     from minirlhf.ppo.trainer import PPOTrainer
     from minirlhf.rewards.model import RewardModel
 
@@ -246,14 +256,15 @@ def follow(setting: Setting, seed: int, work: Path, params: Params, episodes: in
 
     changes = {"kl_coef": setting.kl_coef, "learning_rate": setting.learning_rate, "episodes": episodes}
     changes |= {"eval_every": EVERY, "snapshot_every": 0, "deliver": "last"}
+    tokenizer = load_tokenizer(work / "models" / "sft")
     trainer = PPOTrainer(
         params.ppo.model_copy(update=changes),
         policy=load_policy(work / "models" / "sft"),
-        tokenizer=load_tokenizer(work / "models" / "sft"),
+        tokenizer=tokenizer,
         reward=reward,
         prompts=prompts["train"],
         eval_prompts=prompts["test"],
-        critic_init=str(places[0]) if params.ppo.critic == "separate" else None,  # as stages/ppo.py has it
+        critic_init=critic_start(params.ppo, places[0], tokenizer),
         seed=seed,
         callbacks=[tell],
     )

@@ -63,6 +63,7 @@ def aligned(params: "Params", reward) -> tuple["nn.Module", float | None, float]
     from minirlhf.hub.configs import load_tokenizer
     from minirlhf.models.loading import load_policy
     from minirlhf.ppo import PPOTrainer
+    from minirlhf.ppo.build import critic_start
     from minirlhf.runtime.files import read_jsonl
 
     torch.set_num_threads(params.threads)
@@ -71,9 +72,9 @@ def aligned(params: "Params", reward) -> tuple["nn.Module", float | None, float]
     prompts = {split: [row["prompt"] for row in rows] for split, rows in posts.items()}
     started = time.process_time()
     if params.algorithm == "ppo":
-        options = {"critic_init": str(ROOT / "models/reward")} if params.ppo.critic == "separate" else {}
-        options |= {"seed": params.seed, "device": "cpu"}
-        trainer = PPOTrainer(params.ppo, load_policy(sft), load_tokenizer(sft), reward, prompts["train"], **options)
+        tokenizer = load_tokenizer(sft)
+        options = {"critic_init": critic_start(params.ppo, ROOT / "models/reward", tokenizer), "seed": params.seed}
+        trainer = PPOTrainer(params.ppo, load_policy(sft), tokenizer, reward, prompts["train"], device="cpu", **options)
         history = trainer.train()
         explained = statistics.fmean(row["explained_variance"] for row in history[len(history) // 2 :])
         return trainer.models.policy.model, explained, time.process_time() - started

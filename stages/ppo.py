@@ -66,15 +66,11 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str, track
     """Train and deliver by the project's PPO."""
     from minirlhf.hub.configs import load_tokenizer
     from minirlhf.models.loading import load_policy
+    from minirlhf.ppo.build import critic_start
     from minirlhf.ppo.trainer import PPOTrainer
 
     settings = params.model_dump(mode="json", include={"seed", "threads", "precision", "ppo"}) | {"device": device}
     tokenizer = load_tokenizer(args.sft)
-    # A separate critic begins as the reward model (Huang et al. 2024) where that was trained here and reads the tokens
-    # of the policy, as one from the SFT model does. Else it begins as the SFT model.
-    trained_here = (args.reward / "config.json").exists()
-    like_policy = trained_here and reward.tokenizer.get_vocab() == tokenizer.get_vocab()
-    critic_init = str(args.reward) if params.ppo.critic == "separate" and like_policy else None
     on_row = live(args.details / "ppo.csv", trackers)
 
     def tell(row: dict) -> None:
@@ -91,7 +87,7 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str, track
             reward=reward,
             prompts=prompts["train"],
             eval_prompts=prompts["validation"],
-            critic_init=critic_init,
+            critic_init=critic_start(params.ppo, args.reward, tokenizer),
             folder=folder,
             resume_minutes=params.resume_minutes,
             seed=params.seed,
@@ -114,7 +110,7 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str, track
 
 
 def align_by_baseline(args, params: Params, prompts: dict, reward, device: str, trackers: Trackers) -> None:
-    """The same by RLOO, GRPO or DPO. They keep no snapshots, never stop early, and tell trackers all at their end."""
+    """The same by RLOO, GRPO or DPO. They keep no snapshots, and never stop early."""
     from minirlhf.baselines.align import align
     from minirlhf.feedback.votes import read_votes
     from minirlhf.models.loading import save_model
@@ -124,13 +120,17 @@ def align_by_baseline(args, params: Params, prompts: dict, reward, device: str, 
     comparisons = [row for file in files for row in read_prepared(file)]
     if params.collect.annotators == "people":
         comparisons += read_votes(args.votes).comparisons("train")
-    found = align(args.sft, reward, prompts, comparisons, params, device)
-    training = {"algorithm": params.algorithm, "episodes": found.history[-1]["episodes"], "stopped": None}
-    with replace_folder(args.output) as new:
-        save_model(new, found.policy, found.tokenizer)
-        write_json(new / "ppo.json", training)
-    write(args.details, training, found.history, found.samples)
-    live(args.details / "ppo.csv", trackers)(found.history)
+    sections = {"seed", "threads", "precision", "algorithm", params.algorithm, "ppo"}
+    settings = params.model_dump(mode="json", include=sections) | {"device": device, "comparisons": comparisons}
+    on_row = live(args.details / "ppo.csv", trackers)
+    with resume_folder("ppo", settings, (__file__, args.posts, args.sft, args.reward)) as folder:
+        found = align(args.sft, reward, prompts, comparisons, params, device, folder, on_row)
+        training = {"algorithm": params.algorithm, "episodes": found.history[-1]["episodes"], "stopped": None}
+        with replace_folder(args.output) as new:
+            save_model(new, found.policy, found.tokenizer)
+            write_json(new / "ppo.json", training)
+        write(args.details, training, found.history, found.samples)
+    on_row(found.history)
     for row in found.history:
         show_samples(trackers, found.samples, row["update"])
 

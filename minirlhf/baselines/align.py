@@ -1,7 +1,7 @@
 """Align the SFT model by RLOO, GRPO or DPO, and say what happened in the columns in which PPO says it."""
 
-import math
 import tempfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from torch import nn
 
 from minirlhf.baselines import dpo, online
 from minirlhf.hub.configs import load_tokenizer
+from minirlhf.models.adapters import add_adapters
 from minirlhf.models.loading import load_policy
 from minirlhf.models.trunk import TrunkAndHead, check_fits
 from minirlhf.rewards.text import RewardFunction, call_reward
@@ -18,8 +19,7 @@ from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.launch import world_size
 from minirlhf.sampling.summaries import log_probabilities, sample
 from minirlhf.text.prompts import encode_prompts
-from minirlhf.training.guards import FiniteCallback
-from minirlhf.training.loop import RunCallback, history, quieten
+from minirlhf.training.loop import RESUME, WRITING, OnRow, RunCallback, history, run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from minirlhf.settings.params import Params
 
 Row = dict[str, Any]
-NEVER = math.inf  # minutes between resume points: baselines begin again after a kill
 SAMPLES = 4  # responses kept of each evaluation, as PPO keeps
 # What PPO's history has and these may not: they have no critic, and DPO samples no responses.
 EMPTY = dict.fromkeys(
@@ -55,6 +54,8 @@ def align(
     comparisons: list[Row],
     params: "Params",
     device: str,
+    folder: str | Path | None = None,
+    on_row: OnRow | None = None,
 ) -> Aligned:
     """Train a copy of the SFT model by `params.algorithm`; the SFT model itself is the reference.
 
@@ -62,10 +63,13 @@ def align(
         sft: folder of the SFT model.
         prompts: by split: "train", and "validation", on which the policy is evaluated before and after.
         comparisons: of the train split; DPO learns from them and from nothing else.
+        folder: for resume points, from which it goes on; None: none are kept.
+        on_row: called with the history so far after each update.
 
     Raises:
-        UserError: too few prompts or comparisons for one batch, several processes, prompts too long for the model, or a
-            reward function that fails.
+        TrainingError: a loss, a gradient or the weights are no longer finite.
+        UserError: too few prompts or comparisons for one batch, several processes, prompts too long for the model, a
+            reward function that fails, or a damaged resume point.
     """
     if world_size() > 1:
         raise UserError(f"algorithm: {params.algorithm} trains in one process here; only ppo in several")
@@ -73,33 +77,39 @@ def align(
     policy, reference = load_policy(sft), load_policy(sft).to(device).eval().requires_grad_(False)
     longest = max(len(ids) for ids in encode_prompts(tokenizer, prompts["train"] + prompts["validation"]))
     check_fits(TrunkAndHead(policy), longest, params.ppo.max_new_tokens)
+    # Into the layers of `policy`: TRL's trainers see a model of which little is to be trained.
+    adapter = None if params.ppo.lora is None else add_adapters(policy, params.ppo.lora, params.seed)
     _check_enough(params, len(prompts["train"]), len(comparisons))
 
     def evaluate(update: int) -> tuple[Row, list[Row]]:
         return evaluate_policy(policy, reference, tokenizer, reward, prompts["validation"], params, update)
 
-    with tempfile.TemporaryDirectory() as folder:
-        if params.algorithm == "dpo":
-            trainer = dpo.make_trainer(policy, reference, tokenizer, comparisons, params, folder)
-            columns = dpo.COLUMNS
-        else:
-            trainer = online.make_trainer(policy, tokenizer, reward, prompts["train"], params, folder)
-            columns = online.COLUMNS
-        before, first_samples = evaluate(0)
-        quieten(trainer)
-        trainer.add_callback(RunCallback(params.algorithm, Path(folder, "resume"), NEVER, columns))
-        trainer.add_callback(FiniteCallback())
-        trainer.train()
-    after, last_samples = evaluate(section.updates)
+    def rows_of(logged: list[Row]) -> list[Row]:
+        rows: list[Row] = [{"update": 0, "episodes": 0, **EMPTY, **before}]
+        for update, row in enumerate(logged, start=1):
+            row = {name: value for name, value in row.items() if name != "step"}  # of which an update may take several
+            row = row if params.algorithm == "dpo" else online.kl_per_response(row)
+            rows.append({"update": update, "episodes": update * section.batch_size, **EMPTY, **row})
+        return rows
 
-    rows = [{"update": 0, "episodes": 0, **EMPTY, **before}]
-    for update, row in enumerate(history(trainer.state.log_history, columns), start=1):
-        del row["step"]  # an optimizer step, of which an update may take several
-        row = row if params.algorithm == "dpo" else online.kl_per_response(row)
-        rows.append({"update": update, "episodes": update * section.batch_size, **EMPTY, **row})
+    def tell(logged: list[Row]) -> None:
+        if on_row is not None:
+            on_row(rows_of(logged))
+
+    columns = dpo.COLUMNS if params.algorithm == "dpo" else online.COLUMNS
+    with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as place:
+        place = Path(place)
+        if params.algorithm == "dpo":
+            trainer = dpo.make_trainer(policy, reference, tokenizer, comparisons, params, place / WRITING)
+        else:
+            trainer = online.make_trainer(policy, tokenizer, reward, prompts["train"], params, place / WRITING)
+        before, first_samples = evaluate(0)
+        run(trainer, RunCallback(params.algorithm, place / RESUME, params.resume_minutes, columns, tell), place)
+    after, last_samples = evaluate(section.updates)
+    rows = rows_of(history(trainer.state.log_history, columns))
     rows[-1] |= after
     delivered = load_policy(sft)  # without what TRL changed in the config of the model that it trained
-    delivered.load_state_dict(policy.state_dict())
+    delivered.load_state_dict((policy if adapter is None else adapter.merge_and_unload()).state_dict())
     return Aligned(delivered, tokenizer, rows, first_samples + last_samples)
 
 

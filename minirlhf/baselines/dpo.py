@@ -1,5 +1,6 @@
 """DPO: TRL's DPOTrainer on comparisons that are encoded as everywhere here."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trl import DPOConfig, DPOTrainer
@@ -44,7 +45,7 @@ def make_trainer(
     tokenizer: "PreTrainedTokenizerBase",
     comparisons: list[dict[str, Any]],
     params: "Params",
-    folder: str,
+    folder: Path,
 ) -> DPOTrainer:
     """TRL's trainer on rows of `prompt`, `chosen`, `rejected` (and `chosen_ended`, `rejected_ended`)."""
     from datasets import Dataset

@@ -10,11 +10,13 @@ What is TRL's: groups, baselines, advantages, KL, losses, optimizer. What is not
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from minirlhf.models.kernels import use_fast_kernels
@@ -86,6 +88,16 @@ class _SampledHere:
         use_fast_kernels(self.ref_model)
         self._parts = {model: TrunkAndHead(model) for model in (self.model, self.ref_model)}
 
+    def _get_train_sampler(self, dataset=None):
+        self._sampler = super()._get_train_sampler(dataset)
+        return self._sampler
+
+    def go_on(self, updates: int) -> None:
+        """Sample and order prompts as after so many updates: TRL's checkpoints hold neither."""
+        self._sampled = updates * self.args.generation_batch_size
+        for _ in range(updates // (self._sampler.num_samples // self._sampler.batch_size)):
+            torch.randperm(self._sampler.num_samples, generator=self._sampler.generator)  # of an epoch that is over
+
     def _tokenize_prompts(self, prompts: list[str]):
         return encode_prompts(self._tokenizer, [self._chats.get(prompt, prompt) for prompt in prompts]), None, {}
 
@@ -127,6 +139,16 @@ class _SampledHere:
         return logprobs, -logprobs.detach(), None
 
 
+class _GoOn(TrainerCallback):
+    """Tells a trainer how many updates its checkpoint comes after, once it has read it."""
+
+    def __init__(self, trainer: _SampledHere):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.trainer.go_on(state.global_step // args.num_iterations)
+
+
 class SummaryRLOOTrainer(_SampledHere, RLOOTrainer):
     """TRL's RLOOTrainer; see the top of this file."""
 
@@ -147,7 +169,7 @@ def make_trainer(
     reward: RewardFunction,
     prompts: list[str],
     params: "Params",
-    folder: str,
+    folder: Path,
 ) -> RLOOTrainer | GRPOTrainer:
     """TRL's trainer for `params.algorithm`: rloo or grpo. The reference is loaded from the folder of `policy`."""
     from datasets import Dataset
@@ -172,7 +194,7 @@ def make_trainer(
     else:
         # The loss of Shao et al. 2024: a mean over tokens, then over responses. TRL's default is a later one.
         kind, config = SummaryGRPOTrainer, GRPOConfig(**arguments, loss_type="grpo")
-    return kind(
+    trainer = kind(
         model=policy,
         chats=chats,
         reward_funcs=text_reward(reward, tokenizer, params.ppo.missing_eos_penalty, chats),
@@ -180,6 +202,8 @@ def make_trainer(
         train_dataset=Dataset.from_dict({"prompt": prompts}),
         processing_class=tokenizer,
     )
+    trainer.add_callback(_GoOn(trainer))
+    return trainer
 
 
 def kl_per_response(row: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from minirlhf.hub.configs import load_tokenizer
 from minirlhf.models.loading import load_policy
 from minirlhf.models.logprobs import Sequences
 from minirlhf.ppo.advantages import compute_targets
+from minirlhf.ppo.build import critic_start
 from minirlhf.ppo.optimization import minibatch_gradient
 from minirlhf.ppo.trainer import PPOTrainer
 from minirlhf.rewards.model import RewardModel
@@ -39,16 +40,15 @@ def follow(params: "Params", posts: Path, sft: Path, reward: Path, updates: int)
         UserError: an input is missing.
     """
     rows = read_prepared(posts / "train.jsonl", ("prompt", "completion"))
-    device = choose_device(params.device)
+    device, tokenizer = choose_device(params.device), load_tokenizer(sft)
     config = params.ppo.model_copy(update={"eval_every": 0, "snapshot_every": 0, "deliver": "last"})
     trainer = PPOTrainer(
         config,
         policy=load_policy(sft),
-        tokenizer=load_tokenizer(sft),
+        tokenizer=tokenizer,
         reward=RewardModel.load(reward, device=device, precision=params.precision),
         prompts=[row["prompt"] for row in rows],
-        # As the ppo stage begins it, where the reward model was trained here.
-        critic_init=str(reward) if config.critic == "separate" and (reward / "config.json").exists() else None,
+        critic_init=critic_start(config, reward, tokenizer),
         seed=params.seed,
         device=device,
         precision=params.precision,

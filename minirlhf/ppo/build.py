@@ -90,6 +90,17 @@ def build_models(
     )
 
 
+def critic_start(config: PPOConfig, reward: Path, tokenizer: "PreTrainedTokenizerBase") -> str | None:
+    """`critic_init` of a run of the pipeline, with the folder of its reward model.
+
+    A separate critic begins as the reward model (Huang et al. 2024) where that was trained here and reads the tokens of
+    the policy, as one from the SFT model does. Else, as the SFT model: None.
+    """
+    if config.critic == "shared" or not (reward / "config.json").exists():
+        return None
+    return str(reward) if read_tokenizer(str(reward)).get_vocab() == tokenizer.get_vocab() else None
+
+
 def _place(model: nn.Module, device: torch.device) -> None:
     model.to(device).eval()
 

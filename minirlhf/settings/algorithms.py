@@ -8,7 +8,10 @@ from minirlhf.settings.section import Count, Positive, Section
 
 
 class BaselineParams(Section):
-    """What the algorithms that TRL trains in the place of PPO have in common (minirlhf/baselines)."""
+    """What the algorithms that TRL trains in the place of PPO have in common (minirlhf/baselines).
+
+    `ppo.lora` holds for them, too.
+    """
 
     episodes: Count  # responses sampled in the whole run, of DPO the comparisons seen; a multiple of batch_size
     batch_size: Count  # of them an update

@@ -44,7 +44,7 @@ class Params(Section):
     feedback: FeedbackParams
     reward: RewardParams
     algorithm: Literal["ppo", "rloo", "grpo", "dpo"]  # who aligns the SFT model, by the settings of its own section
-    ppo: PPOConfig  # its temperature, max_new_tokens and missing_eos_penalty hold for all of them, and for evaluate
+    ppo: PPOConfig  # its temperature, max_new_tokens, missing_eos_penalty and lora hold for all of them
     rloo: RLOOParams
     grpo: GRPOParams
     dpo: DPOParams

@@ -1,4 +1,4 @@
-"""Training with TRL's trainers, the same for both stages that do: settings, progress, resume points, history.
+"""Training with TRL's trainers, the same for all stages that do: settings, progress, resume points, history.
 
 A resume point is the trainer's own checkpoint: weights in safetensors, the states of optimizer, scheduler and random
 generators (`torch.load` with weights_only=True reads them), and the counters and logs in `trainer_state.json`. It
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from minirlhf.settings.training import TrainParams
 
 OnRow = Callable[[list[dict]], None]
+RESUME, WRITING = "resume", "writing"  # in a run's folder: its resume point, and what is not whole yet
 
 
 def fit(
@@ -78,19 +79,30 @@ def fit(
     """
     from datasets import Dataset
 
-    scratch = folder / "writing"
-    callback = RunCallback(stage, folder / "resume", params.resume_minutes, columns, on_row)
+    callback = RunCallback(stage, folder / RESUME, params.resume_minutes, columns, on_row)
     trainer = trainer_class(
         model=model,
-        args=config_class(max_length=None, **_trainer_arguments(params, stage, scratch)),
+        args=config_class(max_length=None, **_trainer_arguments(params, stage, folder / WRITING)),
         train_dataset=Dataset.from_list(train),
         eval_dataset=Dataset.from_list(validation),
         processing_class=tokenizer,
-        callbacks=[callback, FiniteCallback()],
         **options,
     )
-    quieten(trainer)
-    point, is_main = callback.point, trainer.is_world_process_zero()
+    run(trainer, callback, folder)
+    return history(trainer.state.log_history, columns)
+
+
+def run(trainer: "Trainer", callback: "RunCallback", folder: Path) -> None:
+    """Train, from the resume point in `folder` if there is one; the trainer writes to its subfolder WRITING.
+
+    Raises:
+        TrainingError, UserError: as `fit`.
+    """
+    for printer in (PrinterCallback, ProgressCallback):  # RunCallback shows progress
+        trainer.remove_callback(printer)
+    trainer.add_callback(callback)
+    trainer.add_callback(FiniteCallback())
+    point, scratch, is_main = callback.point, folder / WRITING, trainer.is_world_process_zero()
     with writing(folder):
         if is_main:
             recover(point)
@@ -107,7 +119,6 @@ def fit(
         finally:
             if is_main:
                 shutil.rmtree(scratch, ignore_errors=True)
-    return history(trainer.state.log_history, columns)
 
 
 def pass_through(model: torch.nn.Module, function: Callable[..., Tensor], *inputs: Tensor, **named: Tensor) -> Tensor:
@@ -135,12 +146,6 @@ def pass_through(model: torch.nn.Module, function: Callable[..., Tensor], *input
         return model(*inputs, **named)
     finally:
         restore()
-
-
-def quieten(trainer: "Trainer") -> None:
-    """Remove the printers that a trainer brings along: RunCallback shows progress."""
-    for printer in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(printer)
 
 
 def _trainer_arguments(params: "Params", stage: Literal["sft", "reward"], folder: Path) -> dict[str, Any]:

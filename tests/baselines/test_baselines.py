@@ -13,13 +13,14 @@ from minirlhf.runtime.errors import UserError
 from minirlhf.settings.params import parse_params
 
 PROMPTS = {"train": [f"{'word ' * n}TL;DR:" for n in range(1, 17)], "validation": ["my cat TL;DR:"] * 32}
+LORA = {"rank": 2, "alpha": 4, "target_modules": ["c_attn"]}
 
 
 @pytest.fixture
 def make_params(make_settings):
-    def make(algorithm, **section):
+    def make(algorithm, lora=None, **section):
         settings = make_settings() | {"algorithm": algorithm}
-        settings["ppo"] |= {"temperature": 0.9, "max_new_tokens": 8, "missing_eos_penalty": 0.0}
+        settings["ppo"] |= {"temperature": 0.9, "max_new_tokens": 8, "missing_eos_penalty": 0.0, "lora": lora}
         settings[algorithm] |= section
         return parse_params(json.dumps(settings), "params.yaml")
 
@@ -99,6 +100,20 @@ def test_the_reward_rises_on_a_rule_and_the_reference_stays(algorithm, make_para
     assert [sample["update"] for sample in found.samples] == [0] * 4 + [32] * 4
 
 
+@pytest.mark.parametrize("algorithm", ["rloo", "grpo", "dpo"])
+def test_with_adapters_only_they_are_trained_and_merged_weights_are_delivered(algorithm, make_params, tiny_models):
+    rows = [{"prompt": prompt, "chosen": " aaaa", "rejected": " my cat"} for prompt in PROMPTS["train"]]
+    sizes = {"episodes": 64, "batch_size": 16, "micro_batch_size": 16, "learning_rate": 0.02}
+    sizes |= {} if algorithm == "dpo" else {"num_generations": 4, "num_iterations": 1}
+    found = align(str(tiny_models / "sft"), ascii_share, PROMPTS, rows, make_params(algorithm, LORA, **sizes), "cpu")
+    before, after = load_policy(str(tiny_models / "sft")).state_dict(), found.policy.state_dict()
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.endswith("c_attn.weight")}
+    for name in changed:
+        assert torch.linalg.matrix_rank(after[name] - before[name], tol=1e-5) <= 2
+
+
 def test_dpo_widens_the_margin_towards_what_was_chosen(make_params, tiny_models):
     rows = [{"prompt": prompt, "chosen": " aaaa", "rejected": " my cat"} for prompt in PROMPTS["train"]]
     params = make_params("dpo", episodes=64, batch_size=16, micro_batch_size=8, learning_rate=0.01, beta=0.1)
@@ -108,6 +123,35 @@ def test_dpo_widens_the_margin_towards_what_was_chosen(make_params, tiny_models)
     assert found.history[1]["policy_loss"] == pytest.approx(0.6931, abs=1e-3)  # ln 2: the policy is the reference
     assert found.history[-1]["eval_reward"] > found.history[0]["eval_reward"]
     assert found.history[-1]["reward"] is None
+
+
+@pytest.mark.parametrize("algorithm, lora", [("rloo", None), ("grpo", None), ("dpo", None), ("rloo", LORA)])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(algorithm, lora, make_params, tiny_models, tmp_path):
+    """Over several epochs: the order of the prompts and the random streams of the responses are part of the state."""
+    comparisons = [{"prompt": prompt, "chosen": " aaaa", "rejected": " my cat"} for prompt in PROMPTS["train"]]
+    sizes = {"episodes": 56, "batch_size": 8, "micro_batch_size": 4, "learning_rate": 0.02}
+    sizes |= {} if algorithm == "dpo" else {"num_generations": 2, "num_iterations": 2}
+    prompts = PROMPTS | {"train": PROMPTS["train"][:9]}  # two updates an epoch, and one prompt is left over
+    params = make_params(algorithm, lora, **sizes).model_copy(update={"resume_minutes": 0.0})
+    assert params.aligner.updates == 7
+
+    def run(folder, on_row=None):
+        arguments = prompts, comparisons[:9], params, "cpu", folder, on_row
+        found = align(str(tiny_models / "sft"), ascii_share, *arguments)
+        return found.history, found.samples, {name: w.clone() for name, w in found.policy.state_dict().items()}
+
+    def kill(rows):
+        if rows[-1]["update"] == 5:
+            raise KeyboardInterrupt
+
+    whole = run(None)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, kill)
+    seen = []
+    resumed = run(tmp_path, lambda rows: seen.append(rows[-1]["update"]))
+    assert seen == [5, 6, 7]  # it went on from the point after the fourth
+    assert resumed[:2] == whole[:2]
+    assert all(torch.equal(weights, resumed[2][name]) for name, weights in whole[2].items())
 
 
 def test_comparisons_end_only_where_they_ended(small_bpe):
