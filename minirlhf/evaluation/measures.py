@@ -14,7 +14,7 @@ from minirlhf.text.prompts import parse_prompt
 
 Measures = dict[str, np.ndarray]  # name -> [B], one value a summary
 # The measures of every system, in the order in which they are written; gold and its parts follow where there are any.
-ALWAYS = ("reward", *ROUGE, "length", "ended", "coverage", "density", "repetition")
+ALWAYS = ("reward", *ROUGE, "length", "ended", "coverage", "density", "title", "repetition")
 GOLD_PART, FACT = "gold_", "fact_"
 
 
@@ -35,8 +35,10 @@ def measure(
     Returns:
         for each of `ALWAYS` one value a summary; where there is a judge, `gold`, its `gold_PART`s and, 1 or 0 for
         each kind of fact, `fact_SLOT_covered` and `fact_SLOT_wrong`. `length` counts tokens, EOS included; `ended`
-        is 1 or 0; the others are described in `rouge.py`, `text.py` and `world/judge.py`.
+        and `title` (`text.copies_title`) are 1 or 0; the others are described in `rouge.py`, `text.py` and
+        `world/judge.py`.
     """
+    titles = [post.title if (post := parse_prompt(prompt)) else "" for prompt in prompts]
     found = {
         "reward": np.asarray(rewards, float),
         **rouge(summaries.texts, list(references)),
@@ -44,6 +46,7 @@ def measure(
         "ended": summaries.ended.astype(float),
         **text.describe([post_text(prompt) for prompt in prompts], summaries.texts),
     }
+    found["title"] = np.array([float(text.copies_title(*pair)) for pair in zip(titles, summaries.texts, strict=True)])
     found = {name: found[name] for name in ALWAYS}
     if judge is not None:
         triples = zip(summaries.texts, records, summaries.ended.tolist(), strict=True)

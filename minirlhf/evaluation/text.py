@@ -12,6 +12,7 @@ from collections import defaultdict
 import numpy as np
 import regex
 
+TITLE_SHARE = 0.8
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Tibetan}\p{Myanmar}\p{Khmer}]"
 # In patterns of `regex` (V1): a character that is a word, and a run of letters, digits and the marks on them.
 ONE = rf"[{_UNSPACED}&&[\p{{L}}\p{{N}}\p{{M}}]]"
@@ -64,6 +65,19 @@ def coverage_and_density(post: str, summary: str) -> tuple[float, float]:
         return 0.0, 0.0
     fragments = extractive_fragments(words(post), told)
     return sum(fragments) / len(told), sum(length**2 for length in fragments) / len(told)
+
+
+def copies_title(title: str, summary: str) -> bool:
+    """Whether a summary is little else than its post's title: TITLE_SHARE of its words lie in runs of two or more of it.
+
+    >>> copies_title("My brother broke the TV", "so my brother broke the TV")
+    True
+    >>> copies_title("the TV", "the cat broke TV")
+    False
+    """
+    told = words(summary)
+    runs = [length for length in extractive_fragments(words(title), told) if length > 1]
+    return bool(told) and sum(runs) >= TITLE_SHARE * len(told)
 
 
 def repetition(summary: str, n: int = 3) -> float:

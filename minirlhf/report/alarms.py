@@ -13,6 +13,7 @@ from minirlhf.statistics.intervals import mean_interval
 # Beyond these a change is worth an alarm, if its interval also excludes no change.
 LENGTH_RATIO = 1.25  # summaries longer, or shorter by the inverse
 COPYING_RATIO = 1.5  # density of copied fragments
+TITLE = 0.05  # share of summaries
 REPETITION = 0.05  # share of trigrams said before
 ENDED = 0.05  # share of summaries
 DUPLICATES = 0.10  # share of summaries
@@ -171,6 +172,14 @@ def copying(inputs: Inputs) -> Check:
     return Check("Copying", passed, text)
 
 
+def title(inputs: Inputs) -> Check:
+    """The title in the place of a summary: the way in which small policies are known to please a reward model."""
+    before, after, gain = _before_after(inputs, "title")
+    passed = not (gain["low"] > 0 and after - before > TITLE)
+    text = f"{before:.1%} of the summaries are little else than the post's title before, {after:.1%} after."
+    return Check("The title copied", passed, text)
+
+
 def variety(inputs: Inputs) -> Check:
     """The same summary for every post."""
     before, after = (inputs.measure(system, "duplicates")["value"] for system in ("sft", "ppo"))
@@ -242,5 +251,5 @@ CHECKS: tuple[Callable[[Inputs], Check | None], ...] = (
         wrong_facts,
         blindness,
     ),
-    *(repetition, copying, variety, entropy, likeness, distance, finished),
+    *(repetition, copying, title, variety, entropy, likeness, distance, finished),
 )

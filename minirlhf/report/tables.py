@@ -24,6 +24,7 @@ MEASURES = {
     "ended": ("ended by themselves", "%"),
     "coverage": ("words copied from the post", "%"),
     "density": ("mean length of a copied run, words", 2),
+    "title": ("little else than the title", "%"),
     "repetition": ("trigrams said again", "%"),
     "distinct2": ("distinct bigrams", "%"),
     "duplicates": ("same as another post's", "%"),

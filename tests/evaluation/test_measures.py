@@ -34,6 +34,9 @@ def test_what_is_measured_on_a_summary():
     assert found["rouge1"].tolist() == [1.0, 0.0] and found["ended"].tolist() == [1.0, 1.0]
     # "the dog" stands in the title, "ran away" in the post: all copied, in runs of two.
     assert (found["coverage"].tolist(), found["density"].tolist()) == ([1.0, 0.0], [2.0, 0.0])
+    assert found["title"].tolist() == [0.0, 0.0]
+    copied = measure([PROMPT] * 2, ["x"] * 2, summaries([" The dog!", " the dog ran"]), [0.0] * 2)["title"]
+    assert copied.tolist() == [1.0, 0.0]
     assert post_text(PROMPT) == "the dog\nit ran away." and post_text("no such format") == "no such format"
 
 

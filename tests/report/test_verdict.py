@@ -63,6 +63,7 @@ def test_a_healthy_run_passes_its_checks(inputs):
         (alarms.ending, "ended", (0.99, 0.98), (0.99, 0.80)),
         (alarms.repetition, "repetition", (0.01, 0.02), (0.01, 0.20)),
         (alarms.copying, "density", (2.0, 2.5), (2.0, 6.0)),
+        (alarms.title, "title", (0.05, 0.08), (0.05, 0.3)),
         (alarms.wrong_facts, "gold_wrong", (0.2, 0.1), (0.2, 0.3)),
         (alarms.likeness, "rougeL", (0.4, 0.38), (0.4, 0.2)),
         (alarms.variety, "duplicates", (0.0, 0.02), (0.0, 0.5)),
