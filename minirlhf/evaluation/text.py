@@ -68,7 +68,7 @@ def coverage_and_density(post: str, summary: str) -> tuple[float, float]:
 
 
 def copies_title(title: str, summary: str) -> bool:
-    """Whether a summary is little else than its post's title: TITLE_SHARE of its words lie in runs of two or more of it.
+    """Whether a summary is little else than its post's title: TITLE_SHARE of its words in runs of it, of two or more.
 
     >>> copies_title("My brother broke the TV", "so my brother broke the TV")
     True
