@@ -118,7 +118,7 @@ class Encoder:
         write_json(folder / "reward.json", {"format": "pair", "max_length": self.reward.max_length})
 
 
-def learn(rows: list[dict], known: dict) -> np.ndarray:
+def learn(rows: list[dict], known: dict, strength: float = STRENGTH) -> np.ndarray:
     """A head [width]: a logistic regression on differences of features, chosen minus rejected."""
     from sklearn.linear_model import LogisticRegression
 
@@ -129,7 +129,7 @@ def learn(rows: list[dict], known: dict) -> np.ndarray:
     spread[spread == 0] = 1.0
     both = np.concatenate([differences, -differences]) / spread  # the label of a comparison is its order
     labels = np.repeat([1, 0], len(differences))
-    found = LogisticRegression(C=STRENGTH, fit_intercept=False, max_iter=1000).fit(both, labels)
+    found = LogisticRegression(C=strength, fit_intercept=False, max_iter=1000).fit(both, labels)
     return found.coef_[0] / spread
 
 

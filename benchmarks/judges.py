@@ -12,7 +12,8 @@ Examined are, by the comparisons of the judge and of the reward:
 
 Heads are logistic regressions on differences of features: of a decoder its state at the last token, of an encoder the
 mean over all tokens. Features are kept in --work, so a second run takes seconds. Printed are tables in Markdown; all
-intervals draw posts.
+intervals draw posts. What `minirlhf examine` says of the heads of the halves goes to --work, a page and a JSON document
+a data set.
 """
 
 import argparse
@@ -23,10 +24,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.examine_real import learn
 from benchmarks.runs import markdown
 from minirlhf.data.held_out import read_comparisons
+from minirlhf.report.examined import overview, sentences, write_examined
+from minirlhf.reward_modeling.compare import compare
 from minirlhf.reward_modeling.quality import hits, share, sides, summaries_of
-from minirlhf.runtime.files import read_jsonl
+from minirlhf.runtime.files import read_jsonl, replace_file, write_json
 from minirlhf.runtime.progress import Progress
 from minirlhf.runtime.stage import run, set_up
 from minirlhf.statistics.bootstrap import Bootstrap
@@ -53,23 +57,31 @@ def main(argv: list[str] | None = None) -> None:
     authors = {row["completion"].strip() for split in ("train", "validation")
                for row in read_jsonl(args.data / POSTS / f"{split}.jsonl")}  # fmt: skip
     table, curve = [], []
+    examined: dict[str, dict] = {name: {} for name in SETS}
     for model in args.models:
         known = {name: features(model, name, rows[name], args.work) for name in SETS}
         for name in SETS:
             [other] = set(SETS) - {name}
-            head = learn(rows[other], known[other])
+            head = head_of(rows[other], known[other])
             table.append(line(model.name, other, name, rows[name], score(known[name], head), authors))
             halves = cut(rows[name])
             scores = {}
             for mine, theirs in (halves, halves[::-1]):
-                scores |= {s: value for s, value in score(known[name], learn(mine, known[name])).items()
+                scores |= {s: value for s, value in score(known[name], head_of(mine, known[name])).items()
                            if s in set(summaries_of(theirs))}  # fmt: skip
             table.append(line(model.name, f"the other half of {name}", name, rows[name], scores, authors))
+            examined[name][f"{model.name}, by post"] = scores
             curve.append([model.name, name, *(f"{growth(halves, known[name], part):.3f}" for part in SHARES)])
     header = ["model", "judge learnt on", "examined on", "accuracy", "minus the best rule of length"]
     print(markdown([*header, "minus that of a system", "may judge"], table))
     print(f"\nAccuracy on the other half by the share of the judge's half, a mean of {DRAWS} draws of posts:\n")
     print(markdown(["model", "comparisons", *(f"{part:.1%}" for part in SHARES)], curve))
+    for name, scores in examined.items():
+        document = {"name": name, "refused": {}, "changed": {}} | compare(rows[name], scores, Bootstrap(0, 1000))
+        write_json(args.work / f"{name}.json", document)
+        with replace_file(args.work / f"{name}.html") as file:
+            file.write(write_examined(document))
+        print("\n".join(["", *sentences(document)]), overview(document).markdown(), sep="\n\n")
 
 
 def _read(args: argparse.Namespace, name: str, split: str) -> list[dict]:
@@ -125,7 +137,7 @@ def extract(folder: Path, summaries: list) -> np.ndarray:
     return found
 
 
-def learn(rows: list[dict], known: Features) -> np.ndarray:
+def head_of(rows: list[dict], known: Features) -> np.ndarray:
     """A head [width], its strength chosen on a fifth of the posts."""
     rng = np.random.default_rng(0)
     posts = sorted({row["prompt"] for row in rows})
@@ -133,22 +145,10 @@ def learn(rows: list[dict], known: Features) -> np.ndarray:
     inner, outer = ([row for row in rows if (row["prompt"] in left) == side] for side in (False, True))
 
     def accuracy(strength: float) -> float:
-        head = _fit(inner, known, strength)
+        head = learn(inner, known, strength)
         return float(hits([(known[a] - known[b]) @ head for a, b in map(sides, outer)]).mean())
 
-    return _fit(rows, known, max(STRENGTHS, key=accuracy))
-
-
-def _fit(rows: list[dict], known: Features, strength: float) -> np.ndarray:
-    from sklearn.linear_model import LogisticRegression
-
-    differences = np.array([known[chosen] - known[rejected] for chosen, rejected in map(sides, rows)])
-    spread = differences.std(0)
-    spread[spread == 0] = 1.0
-    both = np.concatenate([differences, -differences]) / spread  # the label of a comparison is its order
-    labels = np.repeat([1, 0], len(differences))
-    found = LogisticRegression(C=strength, fit_intercept=False, max_iter=1000).fit(both, labels)
-    return found.coef_[0] / spread
+    return learn(rows, known, max(STRENGTHS, key=accuracy))
 
 
 def score(known: Features, head: np.ndarray) -> dict:
@@ -168,7 +168,7 @@ def growth(halves: tuple[list[dict], list[dict]], known: Features, part: float) 
     posts, found = sorted({row["prompt"] for row in mine}), []
     for draw in range(DRAWS if part < 1 else 1):
         chosen = set(np.random.default_rng(draw).permutation(posts)[: max(5, round(part * len(posts)))])
-        head = learn([row for row in mine if row["prompt"] in chosen], known)
+        head = head_of([row for row in mine if row["prompt"] in chosen], known)
         found.append(float(hits([(known[a] - known[b]) @ head for a, b in map(sides, theirs)]).mean()))
     return float(np.mean(found))
 
