@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help=f"folder with {', '.join((*SETS, POSTS))}")
     parser.add_argument("--work", type=Path, required=True, help="folder for features")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the features")
     parser.add_argument("--limit", type=int, help="comparisons of a split")
     args = parser.parse_args(argv)
     set_up(0, args.threads, "native")
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     table, curve = [], []
     examined: dict[str, dict] = {name: {} for name in SETS}
     for model in args.models:
-        known = {name: features(model, name, rows[name], args.work) for name in SETS}
+        known = {name: features(model, name, rows[name], args) for name in SETS}
         for name in SETS:
             [other] = set(SETS) - {name}
             head = head_of(rows[other], known[other])
@@ -88,15 +89,15 @@ def _read(args: argparse.Namespace, name: str, split: str) -> list[dict]:
     return read_comparisons(str(args.data / name), split, limit=args.limit).rows
 
 
-def features(folder: Path, name: str, rows: list[dict], work: Path) -> Features:
+def features(folder: Path, name: str, rows: list[dict], args: argparse.Namespace) -> Features:
     """What a head reads of each summary of comparisons, kept in a file."""
-    summaries, file = summaries_of(rows), work / f"{folder.name}-{name}-{len(rows)}.npy"
+    summaries, file = summaries_of(rows), args.work / f"{folder.name}-{name}-{len(rows)}.npy"
     if not file.exists():
-        np.save(file, extract(folder, summaries))
+        np.save(file, extract(folder, summaries, args.precision))
     return dict(zip(summaries, np.load(file), strict=True))
 
 
-def extract(folder: Path, summaries: list) -> np.ndarray:
+def extract(folder: Path, summaries: list, precision: str) -> np.ndarray:
     """Features [N, width] of summaries, each after its post of at most MAX_PROMPT tokens."""
     import torch
     from transformers import AutoConfig, AutoModel
@@ -117,7 +118,8 @@ def extract(folder: Path, summaries: list) -> np.ndarray:
     for at, (prompt, _, _) in enumerate(summaries):
         posts.setdefault(prompt, []).append(at)
     found = np.zeros((len(summaries), AutoConfig.from_pretrained(folder).hidden_size))
-    with Progress(len(summaries), "summaries", folder.name) as progress, torch.no_grad():
+    bf16 = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+    with Progress(len(summaries), "summaries", folder.name) as progress, torch.no_grad(), bf16:
         for prompt, places in posts.items():
             [ids] = encode_prompts(tokenizer, [truncate_prompt(prompt, MAX_PROMPT, count, None)])
             texts = [encode(tokenizer, summaries[at][1]) for at in places]

@@ -18,7 +18,6 @@ All begin anew from SFT, with the settings of params.yaml. A row of benchmarks/r
 """
 
 import argparse
-import csv
 import os
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.runs import append
 from minirlhf.runtime.files import read_csv, read_json, write_json
 from minirlhf.settings.params import load_params
 from minirlhf.statistics.intervals import mean_interval
@@ -95,7 +95,7 @@ def run_seed(seed: int, args: argparse.Namespace) -> None:
             with open(folder / "train.jsonl") as rows:
                 first = {"seed": seed, "likelihood": int(likelihood), "arm": arm, "comparisons": sum(1 for _ in rows)}
             row = first | {"episodes": episodes} | figures(at / "details", examined)
-            append(args.csv, row | {"minutes": round((time.monotonic() - begun) / 60, 1)})
+            append(args.csv, COLUMNS, [row | {"minutes": (time.monotonic() - begun) / 60}])
             if args.commit:
                 subprocess.run(["git", "add", args.csv], check=True)
                 name = f"{arm}, seed {seed}, likelihood {str(likelihood).lower()}"
@@ -133,16 +133,6 @@ def figures(details: Path, examined: Path) -> dict:
 
 def rows_of(path: Path) -> list[dict]:
     return read_csv(path) if path.exists() else []
-
-
-def append(path: Path, row: dict) -> None:
-    """Add a row in one write, so that two processes may do it side by side."""
-    new = not path.exists()
-    with open(path, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def table(rows: list[dict]) -> str:

@@ -73,10 +73,11 @@ def label_end(ax: Axes, x: list[float], y: list[float], text: str, color: str, s
 
 def whisker(ax: Axes, row: dict, at: float, color: str, filled: bool = True, size: float = 6.5) -> None:
     """A value with its interval, lying across at height `at`."""
-    ax.plot([row["low"], row["high"]], [at, at], color=color, linewidth=2.2, zorder=2)
+    options = {"color": color, "clip_on": False}  # at 100% a mark would be cut in half
+    ax.plot([row["low"], row["high"]], [at, at], linewidth=2.2, zorder=2, **options)
     face = color if filled else PAPER
     mark = {"markersize": size, "markerfacecolor": face, "markeredgewidth": 1.6}
-    ax.plot([row["value"]], [at], "o", color=color, zorder=3, **mark)
+    ax.plot([row["value"]], [at], "o", zorder=3, **options, **mark)
 
 
 def rows_on_y(ax: Axes, names: list[str], places: list[float] | None = None) -> None:
