@@ -34,6 +34,8 @@ RUN = {
     "dvc push": "tests/test_experiments.py",
     "dvc pull": "tests/test_experiments.py",
     "dvc remote": "tests/test_experiments.py",
+    "git checkout --": "tests/test_experiments.py",
+    "dvc checkout": "tests/test_experiments.py",
     "minirlhf profile": "tests/commands/test_profiles.py",
     "minirlhf plan": "tests/commands/test_plan.py",
     "minirlhf summarize": "tests/commands/test_summarize.py",
@@ -63,6 +65,7 @@ NEEDS = {
     "OMP_NUM_THREADS=1 python benchmarks/": "hours; its figures stand beside it",
     "OMP_NUM_THREADS=2 python benchmarks/": "minutes; its figures stand beside it",
     "export HF_TOKEN": "an account of the hub",
+    "mkdir -p models/own": "nothing",
     "cp -r": "a trained policy",
     "apt-get": "Debian",
 }
@@ -160,3 +163,13 @@ def test_the_index_names_every_page():
     text = (ROOT / "docs" / "README.md").read_text()
     pages = [page.name for page in (ROOT / "docs").glob("*.md") if page.name != "README.md"]
     assert not [name for name in pages if name not in text]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_file_that_is_named_by_its_folder_is_there_and_so_is_the_test_in_it(page):
+    named = re.findall(r"`((?:[\w-]+/)+[\w-]+\.py|test_\w+\.py)(?:::(\w+))?", page.read_text())
+    for name, function in named:
+        found = [place for folder in (ROOT, ROOT / "minirlhf", ROOT / "tests") if (place := folder / name).exists()]
+        assert found or name.startswith(("judges/", "path/to/")), f"{name}: no such file"
+        if function and not function.endswith("_"):
+            assert f"def {function}" in found[0].read_text(), f"{name}: no {function} in it"

@@ -116,14 +116,14 @@ def _summarize(args: argparse.Namespace) -> None:
     if args.posts is not None:
         posts = read_posts(args.posts)
     else:
-        posts = [("post", sys.stdin.read() if args.post is None else args.post)]
-    prompts = [to_prompt(text, args.title, args.subreddit, where) for where, text in posts]
+        posts = [("post", sys.stdin.read() if args.post is None else args.post, False)]
+    prompts = [to_prompt(text, args.title, args.subreddit, where, whole) for where, text, whole in posts]
     reward = args.reward or ("models/reward" if Path("models/reward").is_dir() else None)
     options = default_decoding() | {"temperature": args.temperature, "seed": args.seed}
     if args.max_new_tokens is not None:
         options["max_new_tokens"] = args.max_new_tokens
     rows = summarize(prompts, args.models, None if reward == "none" else reward, Decoding(**options))
-    for (where, _), row in zip(posts, rows, strict=True):
+    for (where, *_), row in zip(posts, rows, strict=True):
         if args.jsonl:
             print(json.dumps({"source": where, **row}, ensure_ascii=False))
         else:

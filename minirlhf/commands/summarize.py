@@ -50,8 +50,13 @@ def default_decoding(params: Path = Path("params.yaml")) -> dict[str, Any]:
     return limits | {"body": loaded.data.body, "device": loaded.device}
 
 
-def to_prompt(text: str | list, title: str = "", subreddit: str = "AskReddit", where: str = "post") -> str:
+def to_prompt(
+    text: str | list, title: str = "", subreddit: str = "AskReddit", where: str = "post", whole: bool = False
+) -> str:
     """The prompt of a raw post, or of a chat; a text that is in the TL;DR format already stays as it is.
+
+    Args:
+        whole: the text is a prompt, of whatever format, and stays as it is, as `prepare` leaves it.
 
     >>> to_prompt("My cat left.\\n", title="Help", subreddit="r/advice")
     'SUBREDDIT: r/advice\\n\\nTITLE: Help\\n\\nPOST: My cat left.\\n\\nTL;DR:'
@@ -69,15 +74,15 @@ def to_prompt(text: str | list, title: str = "", subreddit: str = "AskReddit", w
         text.encode()
     except UnicodeEncodeError as error:  # bytes of a command line that are no UTF-8, or half a surrogate pair
         raise UserError(f"{where}: not text in UTF-8") from error
-    if given or text.endswith(ENDING):
+    if given or whole or text.endswith(ENDING):
         return text
     return build_prompt(Post(subreddit.strip().removeprefix("r/"), title.strip(), text))
 
 
-def read_posts(path: Path) -> list[tuple[str, str | list]]:
-    """Posts of a file or a folder, in the order of the names: (where, text or messages).
+def read_posts(path: Path) -> list[tuple[str, str | list, bool]]:
+    """Posts of a file or a folder, in the order of the names: (where, text or messages, whether it is a prompt).
 
-    A .txt file is one post; a .jsonl file has a post a line: a text in `prompt`, or a list of messages there or in
+    A .txt file is one post; a .jsonl file has a prompt a line: a text in `prompt`, or a list of messages there or in
     `messages`.
     """
     if path.is_dir():
@@ -86,7 +91,7 @@ def read_posts(path: Path) -> list[tuple[str, str | list]]:
             raise UserError(f"{path}: no .txt or .jsonl files there")
         return [post for file in files for post in read_posts(file)]
     if path.suffix != ".jsonl":
-        return [(str(path), read_text(path))]
+        return [(str(path), read_text(path), False)]
     posts = []
     for number, row in enumerate(read_jsonl(path), start=1):
         where = f"{path}, post {number}"
@@ -94,7 +99,7 @@ def read_posts(path: Path) -> list[tuple[str, str | list]]:
         if not isinstance(prompt, str) and not is_chat(prompt):
             keys = ", ".join(row) or "none"
             raise UserError(f"{where}: expected a text in `prompt`; its keys are {keys}")
-        posts.append((where, prompt))
+        posts.append((where, prompt, True))
     if not posts:
         raise UserError(f"{path}: no posts there")
     return posts

@@ -195,9 +195,7 @@ def client_library() -> Any:
     try:
         import openai
     except ImportError:
-        raise UserError(
-            "evaluate.judge.kind: endpoint needs the openai client: pip install 'minirlhf[judge]'"
-        ) from None
+        raise UserError("evaluate.judge.kind: endpoint needs the openai client: pip install '.[judge]'") from None
     return openai
 
 

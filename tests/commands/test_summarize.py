@@ -31,6 +31,8 @@ def test_a_raw_post_gets_the_format_and_a_formatted_one_stays():
     raw = to_prompt("My cat left.\r\nIt did.\n", title=" Help ", subreddit="advice")
     assert raw == "SUBREDDIT: r/advice\n\nTITLE: Help\n\nPOST: My cat left.\nIt did.\n\nTL;DR:"
     assert to_prompt("Anything.\n\nTL;DR:") == "Anything.\n\nTL;DR:"
+    # What a model was trained on, in a format of its own.
+    assert to_prompt("Article: my cat left.\n\nSummary:", whole=True) == "Article: my cat left.\n\nSummary:"
     for empty in ("", " \n", "TL;DR:", "SUBREDDIT: r/a\n\nTITLE: b\n\nPOST: \n\nTL;DR:"):
         with pytest.raises(UserError, match="stdin: the post is empty"):
             to_prompt(empty, where="stdin")
@@ -42,7 +44,8 @@ def test_posts_of_files_and_folders(tmp_path):
     (tmp_path / "b.txt").write_text("second")
     (tmp_path / "notes.md").write_text("no post")
     write_jsonl(tmp_path / "a.jsonl", [{"prompt": "first"}, {"prompt": "next"}])
-    assert [text for _, text in read_posts(tmp_path)] == ["first", "next", "second"]
+    found = [(text, whole) for _, text, whole in read_posts(tmp_path)]
+    assert found == [("first", True), ("next", True), ("second", False)]
     write_jsonl(tmp_path / "c.jsonl", [{"text": "x"}])
     with pytest.raises(UserError, match=r"c.jsonl, post 1: expected a text in `prompt`; its keys are text"):
         read_posts(tmp_path)
