@@ -77,7 +77,7 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(monkeypatch
 
 def test_without_the_client_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(UserError, match=r"evaluate.judge.kind: .* pip install 'minirlhf\[judge\]'"):
+    with pytest.raises(UserError, match=r"evaluate.judge.kind: .* pip install '.\[judge\]'"):
         Chat("http://127.0.0.1:9/v1", 1.0)
 
 
