@@ -37,7 +37,7 @@ from minirlhf.statistics.bootstrap import Bootstrap
 
 SETS = ("tldr_preference", "tldr_gpt4")
 POSTS = "tldr"  # whose authors' summaries are one of the two systems of the first set
-MAX_PROMPT = 160  # tokens of a prompt, as in profiles/smollm2.yaml
+MAX_PROMPT = 160  # tokens of a prompt that can be cut, as in profiles/smollm2.yaml
 STRENGTHS = (0.001, 0.003, 0.01, 0.03)  # C of the regression, chosen by posts left out of the judge's own
 SHARES, DRAWS = (0.125, 0.25, 0.5, 1.0), 5
 Features = dict  # summary -> [width]
@@ -121,7 +121,7 @@ def extract(folder: Path, summaries: list, precision: str) -> np.ndarray:
     bf16 = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
     with Progress(len(summaries), "summaries", folder.name) as progress, torch.no_grad(), bf16:
         for prompt, places in posts.items():
-            [ids] = encode_prompts(tokenizer, [truncate_prompt(prompt, MAX_PROMPT, count, None)])
+            [ids] = encode_prompts(tokenizer, [truncate_prompt(prompt, MAX_PROMPT, count, None) or prompt])
             texts = [encode(tokenizer, summaries[at][1]) for at in places]
             if tokenizer.cls_token_id is None:
                 rows = [ids + text + [tokenizer.eos_token_id] for text in texts]
