@@ -127,6 +127,7 @@ def extract(folder: Path, summaries: list, precision: str) -> np.ndarray:
                 rows = [ids + text + [tokenizer.eos_token_id] for text in texts]
                 states = last_states(model, [rows], "cpu")
             else:
+                ids = ids[: model.config.max_position_embeddings - 2 - max(map(len, texts))]
                 rows = [[tokenizer.cls_token_id, *ids, tokenizer.sep_token_id, *text] for text in texts]
                 width = max(map(len, rows))
                 padded = torch.tensor([row + [0] * (width - len(row)) for row in rows])
