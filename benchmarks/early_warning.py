@@ -102,7 +102,7 @@ def finish(series: Path, done: set[tuple[str, str]]) -> None:
     rows = rows_of(series)
     kept = [row for row in rows if (row["setting"], row["seed"]) in done]
     if len(kept) < len(rows):
-        write_csv(series, kept)
+        write_csv(series, kept, list(rows[0]))
 
 
 def stage(name: str, work: Path, params: Params, *arguments: str) -> None:
@@ -323,6 +323,7 @@ def outcome(golds: dict[int, list[float]]) -> dict:
 
 
 def is_below(now: list[float], best: list[float]) -> bool:
+    """Whether gold, of each held-out post, has clearly fallen: by FALL at least, with an interval above 0."""
     from minirlhf.statistics.intervals import mean_interval
 
     lost = mean_interval([b - n for n, b in zip(now, best, strict=True)])

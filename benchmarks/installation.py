@@ -33,6 +33,7 @@ def main() -> None:
 
 
 def normal(name: str) -> str:
+    """A package's name as the index compares names (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

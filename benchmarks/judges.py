@@ -155,6 +155,7 @@ def head_of(rows: list[dict], known: Features) -> np.ndarray:
 
 
 def score(known: Features, head: np.ndarray) -> dict:
+    """What a head gives each summary."""
     return {summary: float(row @ head) for summary, row in known.items()}
 
 

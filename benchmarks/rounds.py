@@ -27,7 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.runs import append
+from benchmarks.runs import append, rows_of
 from minirlhf.runtime.files import read_csv, read_json, write_json
 from minirlhf.settings.params import load_params
 from minirlhf.statistics.intervals import mean_interval
@@ -73,7 +73,8 @@ def run_seed(seed: int, args: argparse.Namespace) -> None:
         inner = work / ("seeing" if likelihood else "blind")
         settings["reward"]["likelihood"] = likelihood
         step = stepper(inner, settings)
-        done = {row["arm"] for row in rows_of(args.csv) if (row["seed"], row["likelihood"]) == (seed, int(likelihood))}
+        mine = str(seed), str(int(likelihood))
+        done = {row["arm"] for row in rows_of(args.csv) if (row["seed"], row["likelihood"]) == mine}
         for arm in args.arms:
             if arm in done:
                 continue
@@ -129,10 +130,6 @@ def figures(details: Path, examined: Path) -> dict:
     row |= {"best_temperature": best["ppo"]["temperature"], "proxy": found["ppo"]["reward"], "kl": found["kl"]}
     probes = {probe["probe"]: probe["value"] for probe in read_csv(examined / "reward_probes.csv")}
     return row | {"accuracy": reward["reward_accuracy"]} | {name: probes[name] for name in PROBES}
-
-
-def rows_of(path: Path) -> list[dict]:
-    return read_csv(path) if path.exists() else []
 
 
 def table(rows: list[dict]) -> str:

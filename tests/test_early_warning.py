@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks import early_warning_text
-from benchmarks.early_warning import all_runs, last_run, outcome
+from benchmarks.early_warning import all_runs, finish, last_run, outcome
 from benchmarks.early_warning_page import Detector, Run, choose, halves, of_signal, threshold_of, transform
+from benchmarks.runs import append, rows_of
 
 POSTS = np.arange(8) / 100  # what posts differ in
 
@@ -37,6 +38,16 @@ def test_the_study_has_200_runs_and_no_setting_on_both_sides():
     choosing, reporting = halves()
     assert len(choosing) == len(reporting) == 25 and not choosing & reporting
     assert choosing | reporting == {setting.name for setting, _ in runs}
+
+
+def test_a_run_that_was_killed_between_the_tables_leaves_no_signals_and_the_header_stays(tmp_path):
+    file = tmp_path / "series.csv"
+    append(file, ["setting", "seed", "kl"], [{"setting": name, "seed": 1, "kl": 0.5} for name in ("a", "b")])
+    finish(file, {("b", "1")})
+    assert [row["setting"] for row in rows_of(file)] == ["b"]
+    finish(file, set())
+    append(file, ["setting", "seed", "kl"], [{"setting": "c", "seed": 2, "kl": 0.25}])
+    assert rows_of(file) == [{"setting": "c", "seed": "2", "kl": "0.25"}]
 
 
 def test_transforms_by_hand():
