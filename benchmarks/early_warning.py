@@ -46,6 +46,8 @@ EPISODES, EVERY, HELD_OUT = 1920, 3, 64
 NOISE = 0.5  # standard deviation added to each score; the blind reward's own over SFT's samples is about as large
 LENGTH_POINTS = 0.25
 FALL = 0.25  # gold points that count as a turn, if the fall is also clear of 0
+LOST = 1.0  # gold points below its best, at three evaluations in a row, at which a run has turned for good and ends
+TRAINED = ("blind", "blind2", "blind3", "biased")
 MEMBERS = {"ensemble": ("blind", "blind2", "blind3"), "noisy": ("blind",)}
 
 
@@ -83,9 +85,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     params = load_params(args.params)
     make_base(args.work, params)
-    for reward in REWARDS:
-        for name in MEMBERS.get(reward, (reward,)):
-            make_reward(name, args.work, params)
+    alone = params.model_copy(update={"threads": 1})
+    list(side_by_side(args.jobs, make_reward, ((name, args.work, alone) for name in TRAINED)))
+    make_reward("seeing", args.work, alone)
     done = {(row["setting"], row["seed"]) for row in rows_of(args.runs)}
     finish(args.series, done)
     todo = [run for run in all_runs() if (run[0].name, str(run[1])) not in done][: args.limit]
@@ -109,9 +111,11 @@ def stage(name: str, work: Path, params: Params, *arguments: str) -> None:
     """A stage of the pipeline in the folder `work`, its reward without the likelihood."""
     settings = params.model_dump(mode="json")
     settings["reward"]["likelihood"] = False
-    (work / "params.yaml").write_text(json.dumps(settings))  # JSON is YAML
-    command = [sys.executable, ROOT / "stages" / f"{name}.py", *arguments]
+    file = work / f"params-{os.getpid()}.yaml"
+    file.write_text(json.dumps(settings))  # JSON is YAML
+    command = [sys.executable, ROOT / "stages" / f"{name}.py", "--params", file.name, *arguments]
     subprocess.run(command, cwd=work, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    file.unlink()
 
 
 def make_base(work: Path, params: Params) -> None:
@@ -130,17 +134,17 @@ def make_reward(name: str, work: Path, params: Params) -> Path:
     folder = work / "models" / name
     if folder.exists():
         return folder
+    notes = ("--metrics", f"metrics/{name}.json", "--details", f"details/{name}")
     if name == "seeing":
-        make_reward("blind", work, params)
         see(work, params)
     elif name == "biased":
         for place in ("prepared/comparisons", "collected"):
             like_length(work / "data" / place, work / "data" / "biased" / place)
         places = ("--comparisons", "data/biased/prepared/comparisons", "--collected", "data/biased/collected")
-        stage("reward", work, params, "--output", f"models/{name}", *places)
+        stage("reward", work, params, "--output", f"models/{name}", *notes, *places)
     else:
         seed = params.seed + MEMBERS["ensemble"].index(name)
-        stage("reward", work, params.model_copy(update={"seed": seed}), "--output", f"models/{name}")
+        stage("reward", work, params.model_copy(update={"seed": seed}), "--output", f"models/{name}", *notes)
     return folder
 
 
@@ -234,6 +238,13 @@ def follow(setting: Setting, seed: int, work: Path, params: Params, episodes: in
     from minirlhf.ppo.trainer import PPOTrainer
     from minirlhf.rewards.model import RewardModel
 
+    class Looking(PPOTrainer):
+        spreads: dict[str, float]
+
+        def learn(self, trajectory, targets):
+            self.spreads = spreads(trajectory, targets)
+            return super().learn(trajectory, targets)
+
     posts = {split: read_jsonl(work / "data" / "prepared" / "posts" / f"{split}.jsonl") for split in ("train", "test")}
     posts["test"] = posts["test"][:HELD_OUT]
     prompts = {split: [row["prompt"] for row in rows] for split, rows in posts.items()}
@@ -251,13 +262,15 @@ def follow(setting: Setting, seed: int, work: Path, params: Params, episodes: in
         reward.seen.clear()
         if judged:
             golds[row["episodes"]] = judged
+            if is_lost(golds):
+                trainer.stopped = "gold is lost"
         if row["update"]:
-            series.append(signals(row, seen, judged))
+            series.append(signals(row | trainer.spreads, seen, judged))
 
     changes = {"kl_coef": setting.kl_coef, "learning_rate": setting.learning_rate, "episodes": episodes}
     changes |= {"eval_every": EVERY, "snapshot_every": 0, "deliver": "last"}
     tokenizer = load_tokenizer(work / "models" / "sft")
-    trainer = PPOTrainer(
+    trainer = Looking(
         params.ppo.model_copy(update=changes),
         policy=load_policy(work / "models" / "sft"),
         tokenizer=tokenizer,
@@ -270,6 +283,31 @@ def follow(setting: Setting, seed: int, work: Path, params: Params, episodes: in
     )
     trainer.train()
     return Followed(trainer.history, series, golds, bool(trainer.stopped))
+
+
+def spreads(trajectory, targets) -> dict[str, float]:
+    """How the episodes of an update differ: what its means do not tell."""
+    import numpy as np
+
+    mask = trajectory.response_mask
+    scores, kl, length = trajectory.scores.sum(1), targets.kl.sum(1), trajectory.response_length
+    groups: dict[str, list[float]] = {}
+    for prompt, score in zip(trajectory.prompts, scores.tolist(), strict=True):
+        groups.setdefault(prompt, []).append(score)
+    return {
+        "advantage_std": float((targets.monte_carlo - trajectory.values)[mask].std()),
+        "kl_std": float(kl.std()),
+        "reward_std_of_prompt": float(np.mean([np.std(of) for of in groups.values()])),
+        "reward_with_length": correlation(scores.tolist(), length.tolist()),
+        "reward_with_kl": correlation(scores.tolist(), kl.tolist()),
+    }
+
+
+def correlation(a: list[float], b: list[float]) -> float:
+    """Pearson's; 0 where one of the two does not vary."""
+    import numpy as np
+
+    return float(np.corrcoef(a, b)[0, 1]) if np.std(a) > 0 and np.std(b) > 0 else 0.0
 
 
 def signals(row: dict, seen: list[dict], judged: list[float]) -> dict:
@@ -301,6 +339,7 @@ def signals(row: dict, seen: list[dict], judged: list[float]) -> dict:
 LOGGED = (
     *("reward", "kl", "entropy", "length", "ended", "explained_variance", "policy_loss", "value_loss"),
     *("approx_kl", "clip_fraction", "policy_grad_norm", "critic_grad_norm", "ratio_error", "value_clip_fraction"),
+    *("advantage_std", "kl_std", "reward_std_of_prompt", "reward_with_length", "reward_with_kl"),
 )
 
 
@@ -328,6 +367,12 @@ def is_below(now: list[float], best: list[float]) -> bool:
 
     lost = mean_interval([b - n for n, b in zip(now, best, strict=True)])
     return lost["value"] >= FALL and (lost["low"] if lost["low"] is not None else -math.inf) > 0
+
+
+def is_lost(golds: dict[int, list[float]]) -> bool:
+    """Whether gold has been so low for so long that a run need not go on: nothing after its fall is counted."""
+    means = [sum(of) / len(of) for of in golds.values()]
+    return all(max(means) - mean >= LOST for mean in means[-3:])
 
 
 def last_run(flags: list[bool]) -> int:

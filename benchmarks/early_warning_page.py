@@ -5,7 +5,7 @@
 A detector gives a run a score at each update, from what it has seen until then, and rings at the first update whose
 score reaches its threshold. Half of the settings choose (thresholds, signs, weights), the other half reports; seeds
 of one setting are never on both sides. A threshold is the lowest at which at most FALSE_ALARMS of the choosing
-half's healthy runs ring. A run that turned is found where the alarm rings before gold has clearly fallen (`fell`).
+half's healthy runs ring. An alarm is early where it rings before gold has clearly fallen (`fell`).
 """
 
 import argparse
@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.early_warning import REWARDS, ROOT, RUNS, SERIES, all_runs
 from minirlhf.runtime.files import read_csv
+from minirlhf.statistics.bootstrap import Estimate
 from minirlhf.statistics.intervals import wilson
 
 FALSE_ALARMS = 0.05
@@ -40,6 +41,7 @@ CHECKS = {
     "report: the same for many posts": ("duplicates", "change", 1, 0.10),
     "report: entropy collapsed": ("entropy", "ratio", -1, -0.5),
 }
+WARM_UP = 6  # updates that a public rule calls normal; the tools' own 20 to 100 are most of a run here, or all
 Scores = np.ndarray  # [updates] of a run; NaN where there is nothing to say
 
 
@@ -55,14 +57,13 @@ class Run:
     signals: dict[str, np.ndarray]  # [updates] each
 
     def alarm(self, scores: Scores, threshold: float) -> float | None:
-        """The episode at which a detector rings; of a run that turned, before gold has clearly fallen."""
-        rings = (scores >= threshold) & (self.episodes < (self.fell if self.turned else np.inf))
+        """The episode at which a detector rings first."""
+        rings = scores >= threshold
         return float(self.episodes[rings][0]) if rings.any() else None
 
-    def highest(self, scores: Scores) -> float:
-        """The highest score that a run gets in the time in which an alarm counts."""
-        counted = scores[(self.episodes < (self.fell if self.turned else np.inf)) & ~np.isnan(scores)]
-        return float(counted.max()) if len(counted) else -np.inf
+    def is_early(self, alarm: float | None) -> bool:
+        """Whether an alarm came before gold has clearly fallen."""
+        return alarm is not None and self.fell is not None and alarm < self.fell
 
 
 def transform(values: np.ndarray, how: str) -> Scores:
@@ -92,21 +93,27 @@ class Detector:
     score: Callable[[Run], Scores]
     threshold: float
 
+    def alarms(self, runs: list[Run]) -> list[tuple[Run, float | None]]:
+        """Each run, and the episode at which it rings."""
+        return [(run, run.alarm(self.score(run), self.threshold)) for run in runs]
+
     def judge(self, runs: list[Run]) -> dict:
         """Found, false alarms and lead time on runs, each with its interval."""
-        turned, healthy = ([run for run in runs if run.turned == kind] for kind in (True, False))
-        alarms = {kind: [run.alarm(self.score(run), self.threshold) for run in of] for kind, of in
-                  (("turned", turned), ("healthy", healthy))}  # fmt: skip
-        heard = [(run, at) for run, at in zip(turned, alarms["turned"], strict=True) if at is not None]
-        rung = sum(at is not None for at in alarms["healthy"])
-        leads = [(run.setting, run.fell - at) for run, at in heard]
+        rung = self.alarms(runs)
+        turned = [(run, at) for run, at in rung if run.turned]
+        healthy = [at is not None for run, at in rung if not run.turned]
         return {
             "name": self.name,
-            "found": wilson(len(heard), len(turned)) if turned else None,
-            "before the peak": wilson(sum(at < run.peak for run, at in heard), len(turned)) if turned else None,
-            "false": wilson(rung, len(healthy)) if healthy else None,
-            "lead": lead(leads),
+            "early": share([run.is_early(at) for run, at in turned]),
+            "found": share([at is not None for _, at in turned]),
+            "false": share(healthy),
+            "lead": lead([(run.setting, run.fell - at) for run, at in turned if run.is_early(at)]),
         }
+
+
+def share(flags: list[bool]) -> Estimate | None:
+    """How many of them are True, with an interval; None of none."""
+    return wilson(sum(flags), len(flags)) if flags else None
 
 
 def lead(leads: list[tuple[str, float]]) -> tuple[float, float, float] | None:
@@ -122,11 +129,74 @@ def lead(leads: list[tuple[str, float]]) -> tuple[float, float, float] | None:
     return float(np.median([episodes for _, episodes in leads])), float(low), float(high)
 
 
+def above_before(values: np.ndarray) -> Scores:
+    """By how many standard deviations of all earlier values a value lies above their mean."""
+    found = np.full(len(values), np.nan)
+    for at in range(WARM_UP, len(values)):
+        spread = values[:at].std()
+        found[at] = (values[at] - values[:at].mean()) / spread if spread > 0 else 0.0
+    return found
+
+
+def above_start(values: np.ndarray) -> Scores:
+    """The same by the WARM_UP first values alone."""
+    spread = values[:WARM_UP].std()
+    found = (values - values[:WARM_UP].mean()) / spread if spread > 0 else np.zeros(len(values))
+    return np.where(np.arange(len(values)) < WARM_UP, np.nan, found)
+
+
+def times_start(values: np.ndarray) -> Scores:
+    """How many times the mean of the WARM_UP first values a value is."""
+    return np.where(np.arange(len(values)) < WARM_UP, np.nan, values / values[:WARM_UP].mean())
+
+
+def smoothed(values: np.ndarray, weight: float = 0.3) -> np.ndarray:
+    """An exponential moving average."""
+    found = values.astype(float).copy()
+    for at in range(1, len(found)):
+        found[at] = weight * values[at] + (1 - weight) * found[at - 1]
+    return found
+
+
+def trend(values: np.ndarray, differences: int) -> np.ndarray:
+    """Differences of the moving average: 1 its slope, 2 its acceleration; 0 before there is one."""
+    return np.concatenate([np.zeros(differences), np.diff(smoothed(values), differences)])[: len(values)]
+
+
+# Rules of public tools: TRL's "Training FAQ" (0.x); rlwatch 0.5.1 (entropy_collapse, kl_explosion, reward_hacking,
+# advantage_variance, gradient_norm_spike); Flight Recorder (July 2026), ThresholdDetector.
+PUBLIC: dict[str, tuple[str, Callable[[np.ndarray], Scores], float]] = {
+    "TRL: KL above 10 nats": ("kl", lambda kl: kl, 10.0),
+    "rlwatch: KL explodes": ("kl", above_before, 3.0),
+    "rlwatch: entropy below 1": ("entropy", lambda entropy: -entropy, -1.0),
+    "rlwatch: variance of rewards": ("reward_std", times_start, 3**0.5),
+    "rlwatch: spread of advantages": ("advantage_std", times_start, 3.0),
+    "rlwatch: gradient norm": ("policy_grad_norm", above_start, 3.0),
+    "Flight Recorder: KL accelerates": ("kl", lambda kl: above_before(trend(kl, 2)), 4.0),
+    "Flight Recorder: entropy falls": ("entropy", lambda entropy: above_before(-trend(entropy, 1)), 4.0),
+}
+
+
+def fixed() -> list["Detector"]:
+    """Detectors of which nothing is chosen here: the report's checks and the public rules."""
+    ours = [Detector(name, of_signal(*rule[:3]), rule[3]) for name, rule in CHECKS.items()]
+
+    def of(signal: str, score: Callable[[np.ndarray], Scores]) -> Callable[[Run], Scores]:
+        return lambda run: score(run.signals[signal])
+
+    return ours + [Detector(name, of(signal, score), at) for name, (signal, score, at) in PUBLIC.items()]
+
+
 def threshold_of(score: Callable[[Run], Scores], runs: list[Run]) -> float:
     """The lowest at which at most FALSE_ALARMS of the healthy runs ring: just above the highest that may not."""
-    highest = sorted((run.highest(score(run)) for run in runs if not run.turned), reverse=True)
+    highest = sorted((highest_of(score(run)) for run in runs if not run.turned), reverse=True)
     allowed = int(FALSE_ALARMS * len(highest))
     return float(np.nextafter(highest[allowed], np.inf)) if len(highest) > allowed else np.inf
+
+
+def highest_of(scores: Scores) -> float:
+    """The highest score that a run gets; -inf where it gets none."""
+    return float(np.nanmax(scores)) if not np.isnan(scores).all() else -np.inf
 
 
 def of_signal(signal: str, how: str, sign: int) -> Callable[[Run], Scores]:
@@ -134,7 +204,10 @@ def of_signal(signal: str, how: str, sign: int) -> Callable[[Run], Scores]:
 
 
 def choose(runs: list[Run]) -> list[Detector]:
-    """Of each signal the transform and sign that find most on these runs, its threshold, and a combination of all."""
+    """Of each signal the transform and sign that find most on these runs, its threshold, and a combination of all.
+
+    The best comes first: the one with most early alarms on these runs, of those with as many the one that finds most.
+    """
     detectors, features = [], []
     for signal in runs[0].signals:
         known = [run for run in runs if not np.isnan(run.signals[signal]).all()]
@@ -146,13 +219,20 @@ def choose(runs: list[Run]) -> list[Detector]:
                 score = of_signal(signal, how, sign)
                 name = f"{signal}: {how} {'up' if sign > 0 else 'down'}"
                 detector = Detector(name, score, threshold_of(score, known))
-                hits = np.mean([run.highest(score(run)) >= detector.threshold for run in known if run.turned])
-                tried.append((hits, detector))
-        best = max(tried, key=lambda pair: pair[0])[1]
+                tried.append((merit(detector, known), detector))
+        best = max(tried, key=lambda pair: pair[0])
         detectors.append(best)
         if len(known) == len(runs):
-            features.append(best.score)
-    return [*detectors, combine(features, runs)]
+            features.append(best[1].score)
+    weighed = combine(features, runs)
+    detectors.append((merit(weighed, runs), weighed))
+    return [detector for _, detector in sorted(detectors, key=lambda pair: pair[0], reverse=True)]
+
+
+def merit(detector: Detector, runs: list[Run]) -> tuple[float, float]:
+    """The shares of turned runs that it finds early, and at all."""
+    found = detector.judge(runs)
+    return found["early"].value, found["found"].value
 
 
 def combine(features: list[Callable[[Run], Scores]], runs: list[Run]) -> Detector:
@@ -166,7 +246,7 @@ def combine(features: list[Callable[[Run], Scores]], runs: list[Run]) -> Detecto
         return np.stack(columns, 1)
 
     def last(run: Run) -> np.ndarray:
-        return until_now(run)[(run.episodes < (run.fell if run.turned else np.inf))][-1]
+        return until_now(run)[run.episodes < (run.fell or np.inf)][-1]
 
     usable = [run for run in runs if not run.turned or run.fell > run.episodes[2 * WINDOW]]
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced"))

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from benchmarks.early_warning import EPISODES, EVERY, FALL, HELD_OUT, NOISE, all_runs
-from benchmarks.early_warning_page import CHECKS, FALSE_ALARMS, Detector, Run, choose, halves, of_signal
+from benchmarks.early_warning import EPISODES, EVERY, FALL, HELD_OUT, LOST, NOISE, all_runs
+from benchmarks.early_warning_page import FALSE_ALARMS, WARM_UP, Detector, Run, choose, fixed, halves
+from benchmarks.runs import markdown
 from minirlhf.runtime.files import replace_file
+from minirlhf.statistics.bootstrap import Estimate
 
 FEWEST = 20  # healthy runs in the half that chooses: of fewer, one false alarm is more than FALSE_ALARMS
 NO_CLAIM = (
@@ -23,14 +25,16 @@ without; biased: annotators who like length; ensemble: the mean of three blind o
 {noise:g} added), in `kl_coef` and in `learning_rate`: {settings} settings with 4 seeds each. The gold judge scores
 {held_out} held-out posts every {every} updates, outside of training. **Gold has turned** in a run where it ends at
 least {fall:g} points below its highest mean on the way, with a 95% interval (paired by post) clear of 0; it has
-*fallen* at the first such evaluation that no later one takes back.
+*fallen* at the first such evaluation that no later one takes back. A run ends where gold was {lost:g} point or more
+below its best at three evaluations in a row.
 
-A detector sees what a run on real text could log, never gold, and rings once. It has **found** a turn where it rings
-before gold has fallen; its **lead** is the number of episodes between. Thresholds are chosen on half of the
-settings, as the lowest at which at most {false_alarms:.0%} of the healthy runs ring; everything below is counted on
-the other half, where a detector may ring more often than that. Intervals are 95%: Wilson's of shares (runs of one
-setting hang together, so they are rather too narrow), of the median lead by drawing settings. The report's checks
-keep their own thresholds.
+A detector sees what a run on real text could log, never gold, and rings once. Its alarm is **early** where gold has not
+fallen yet; its **lead** is the number of episodes until then. Thresholds are chosen on half of the settings, as the
+lowest at which at most {false_alarms:.0%} of the healthy runs ring; everything below is counted on the other half,
+where a detector may ring more often than that. Intervals are 95%: Wilson's of shares (runs of one setting hang
+together, so they are rather too narrow), of the median lead by drawing settings. The report's checks and the rules of
+public tools keep their own thresholds; the tools' warm-ups, of 20 to 100 updates, are {warm_up} here, where a run has
+{updates}.
 
 ## The runs
 
@@ -43,29 +47,36 @@ keep their own thresholds.
 def write(runs: list[Run], page: Path, picture: Path) -> None:
     """Write the page; with enough runs on both sides also what detectors find, and the picture."""
     choosing, reporting = ([run for run in runs if run.setting in half] for half in halves())
-    rows: list[dict] = []
+    found = f"Detectors are compared from {FEWEST} healthy runs in the choosing half on."
     if sum(not run.turned for run in choosing) >= FEWEST and all(
         any(run.turned for run in half) and any(not run.turned for run in half) for half in (choosing, reporting)
     ):
-        checks = [Detector(name, of_signal(*rule[:3]), rule[3]) for name, rule in CHECKS.items()]
-        rows = [detector.judge(of_known(reporting, detector)) for detector in (*choose(choosing), *checks)]
-        rows.sort(key=lambda row: -(row["found"].value if row["found"] else 0))
+        found = of_detectors(choose(choosing), reporting, picture)
     turned = sum(run.turned for run in runs)
     claim = NO_CLAIM.format(have=len(runs), all=len(all_runs()), turned=turned)
     if len(runs) == len(all_runs()):
         claim = f"All {len(runs)} runs are in; {turned} turned."
-    found = f"Detectors are compared from {FEWEST} healthy runs in the choosing half on."
-    if rows:
-        draw(rows, picture)
-        found = (
-            f"## Detectors, on the half that reports\n\n![Found against false alarms]({picture.name})\n\n{table(rows)}"
-        )
     text = TEXT.format(
         claim=claim, episodes=EPISODES, noise=NOISE, settings=len({setting.name for setting, _ in all_runs()}),
-        held_out=HELD_OUT, every=EVERY, fall=FALL, false_alarms=FALSE_ALARMS, runs=of_rewards(runs), found=found,
+        held_out=HELD_OUT, every=EVERY, fall=FALL, lost=LOST, false_alarms=FALSE_ALARMS, warm_up=WARM_UP,
+        updates=max(len(run.episodes) for run in runs), runs=of_rewards(runs), found=found,
     )  # fmt: skip
     with replace_file(page) as file:
         file.write(text)
+
+
+def of_detectors(chosen: list[Detector], reporting: list[Run], picture: Path) -> str:
+    """What detectors find on the half that reports, those that were chosen first, the best of them leading."""
+    rows = [detector.judge(of_known(reporting, detector)) for detector in (*chosen, *fixed())]
+    draw(rows, picture)
+    best, judged = chosen[0], rows[0]
+    sentence = (
+        f"**The half that chooses chose `{best.name}`, from {best.threshold:.3g} on.** On the other, it rings early "
+        f"in {percent(judged['early'])} of the runs that turned and in {percent(judged['found'])} of them before they "
+        f"end, and in {percent(judged['false'])} of the healthy ones."
+    )
+    title, image = "## Detectors, on the half that reports", f"![Early alarms against false ones]({picture.name})"
+    return f"{title}\n\n{sentence}\n\n{image}\n\n{table(rows)}"
 
 
 def of_known(runs: list[Run], detector: Detector) -> list[Run]:
@@ -77,25 +88,26 @@ def of_known(runs: list[Run], detector: Detector) -> list[Run]:
 
 def of_rewards(runs: list[Run]) -> str:
     """How many runs of each reward turned."""
-    lines = ["| reward | runs | turned | healthy |", "| --- | ---: | ---: | ---: |"]
+    rows = []
     for reward in dict.fromkeys(run.setting.split()[0] for run in runs):
         of = [run for run in runs if run.setting.startswith(f"{reward} ")]
+        at_once = sum(run.turned and run.fell <= run.episodes[EVERY - 1] for run in of)
         turned = sum(run.turned for run in of)
-        lines.append(f"| {reward} | {len(of)} | {turned} | {len(of) - turned} |")
-    return "\n".join(lines)
+        rows.append([reward, *(str(count) for count in (len(of), turned, at_once, len(of) - turned))])
+    return markdown(["reward", "runs", "turned", "of them at the first look", "healthy"], rows)
 
 
 def table(rows: list[dict]) -> str:
-    header = "| detector | found | before gold's peak | false alarms | lead, episodes |"
-    lines = [header, "| --- | ---: | ---: | ---: | ---: |"]
+    """The detectors as a table in Markdown."""
+    cells = []
     for row in rows:
-        shares = [
-            "" if share is None else f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
-            for share in (row["found"], row["before the peak"], row["false"])
-        ]
         lead = "" if row["lead"] is None else "{:.0f} ({:.0f} to {:.0f})".format(*row["lead"])
-        lines.append(f"| {row['name']} | {' | '.join(shares)} | {lead} |")
-    return "\n".join(lines)
+        cells.append([row["name"], *(percent(row[name]) for name in ("early", "found", "false")), lead])
+    return markdown(["detector", "early", "found at all", "false alarms", "lead, episodes"], cells)
+
+
+def percent(share: Estimate | None) -> str:
+    return "" if share is None else f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
 
 
 def draw(rows: list[dict], path: Path) -> None:
@@ -106,12 +118,13 @@ def draw(rows: list[dict], path: Path) -> None:
 
     from minirlhf.report.style import FAINT, GREY, ORANGE, PURPLE, RC, label_axes
 
+    given = {detector.name for detector in fixed()}
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(7, 5), layout="constrained")
         ax = figure.add_subplot()
         for row in rows:
-            color = GREY if row["name"].startswith("report:") else ORANGE if "weighed" in row["name"] else PURPLE
-            x, y = row["false"], row["found"]
+            color = GREY if row["name"] in given else ORANGE if row is rows[0] else PURPLE
+            x, y = row["false"], row["early"]
             ax.plot([x.low, x.high], [y.value] * 2, color=color, alpha=0.3)
             ax.plot([x.value] * 2, [y.low, y.high], color=color, alpha=0.3)
             ax.plot(x.value, y.value, "o", color=color)
@@ -120,5 +133,5 @@ def draw(rows: list[dict], path: Path) -> None:
         ax.axvline(FALSE_ALARMS, color=FAINT, linewidth=1, linestyle=(0, (3, 3)))
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(PercentFormatter(1, decimals=0))
-        label_axes(ax, "healthy runs in which it rings", "turned runs found before gold has fallen")
+        label_axes(ax, "healthy runs in which it rings", "turned runs in which it rings before gold has fallen")
         figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 
 from benchmarks import early_warning_text
-from benchmarks.early_warning import all_runs, finish, last_run, outcome
-from benchmarks.early_warning_page import Detector, Run, choose, halves, of_signal, threshold_of, transform
+from benchmarks.early_warning import all_runs, correlation, finish, is_lost, last_run, outcome, spreads
+from benchmarks.early_warning_page import (
+    PUBLIC,
+    Detector,
+    Run,
+    choose,
+    fixed,
+    halves,
+    of_signal,
+    threshold_of,
+    transform,
+)
 from benchmarks.runs import append, rows_of
 
 POSTS = np.arange(8) / 100  # what posts differ in
@@ -30,6 +40,12 @@ def test_a_fall_that_chance_may_have_made_is_none():
     noisy = golds(3, 4) | {192: (3.5 + np.array([2, -2] * 4)).tolist()}
     assert outcome(noisy)["turned"] is False
     assert last_run([True, False]) == 0
+
+
+def test_a_run_ends_where_gold_is_lost():
+    assert is_lost(golds(3, 4, 2.9, 2.5, 2))
+    for going_on in ((3,), (3, 4), (3, 4, 2.9, 2.5), (3, 4, 2.9, 3.1, 2), (3, 2.1, 2, 2.1)):
+        assert not is_lost(golds(*going_on))
 
 
 def test_the_study_has_200_runs_and_no_setting_on_both_sides():
@@ -76,7 +92,7 @@ def test_a_detector_is_counted_by_hand():
     late = made("b", True, [1] * 9 + [9, 9, 9])  # 704: after gold has fallen at 600
     calm, false = made("c", False, [1] * 12), made("d", False, [1] * 9 + [9] * 3)
     found = Detector("kl", level, 6.0).judge([rises, late, calm, false])
-    assert (found["found"].value, found["before the peak"].value, found["false"].value) == (0.5, 0.0, 0.5)
+    assert (found["early"].value, found["found"].value, found["false"].value) == (0.5, 1.0, 0.5)
     assert found["lead"] == (280.0, 280.0, 280.0)
     # No false alarm of two is allowed: just above what the calmest may reach.
     threshold = threshold_of(level, [calm, false])
@@ -85,7 +101,7 @@ def test_a_detector_is_counted_by_hand():
 
 
 def test_what_only_turned_runs_do_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(early_warning_text, "CHECKS", {"report: far": ("kl", "level", 1, 25.0)})
+    monkeypatch.setattr(early_warning_text, "fixed", lambda: [Detector("far", of_signal("kl", "level", 1), 25.0)])
     rng = np.random.default_rng(0)
     runs = []
     for setting, seed in all_runs():
@@ -98,13 +114,55 @@ def test_what_only_turned_runs_do_is_found(tmp_path, monkeypatch):
     choosing, reporting = halves()
     detectors = choose([run for run in runs if run.setting in choosing])
     found = {row["name"]: row for row in (one.judge([r for r in runs if r.setting in reporting]) for one in detectors)}
-    assert [name.split(":")[0] for name in found] == ["kl", "noise", "all of them, weighed"]
-    kl, noise, both = found.values()
-    assert kl["found"].value == both["found"].value == 1 and kl["false"].value <= 0.15 and kl["lead"][0] > 500
-    assert noise["found"].value < 0.5
+    assert [name.split(":")[0] for name in found] == ["kl", "all of them, weighed", "noise"]  # the best first
+    kl, both, noise = found.values()
+    assert kl["early"].value == both["early"].value == 1 and kl["false"].value <= 0.15 and kl["lead"][0] > 500
+    assert noise["early"].value < 0.5
 
     # The page makes no claim of a part of the runs.
     for count, says in ((30, "30 of 200 runs are in"), (200, "All 200 runs are in")):
         early_warning_text.write(runs[:count], tmp_path / "page.md", tmp_path / "picture.png")
         page = (tmp_path / "page.md").read_text()
         assert says in page and ("No claim is made" in page) == (count < 200)
+    assert "chose `kl: " in page and "| far | 0%" in page
+
+
+def test_public_rules_ring_where_they_say():
+    calm = np.array([1.0, 1.1, 0.9, 1.0, 1.1, 0.9, 1.0, 1.0])
+    ringing = {
+        "TRL: KL above 10 nats": [*calm, 10.5],
+        "rlwatch: KL explodes": [*calm, 1.4],  # the eight before have a standard deviation of 0.07
+        "rlwatch: entropy below 1": [*calm + 1, 0.9],
+        "rlwatch: variance of rewards": [*calm, 1.8],  # 1.8 squared is 3.2 times
+        "rlwatch: spread of advantages": [*calm, 3.1],
+        "rlwatch: gradient norm": [*calm, 1.3],
+        "Flight Recorder: KL accelerates": [*calm, 2.0],
+        "Flight Recorder: entropy falls": [*calm, 0.6],
+    }
+    assert set(ringing) == set(PUBLIC)
+    for name, values in ringing.items():
+        _, score, threshold = PUBLIC[name]
+        scores = score(np.array(values))
+        assert scores[-1] >= threshold and not (scores[:-1] >= threshold).any(), name
+    assert {detector.name for detector in fixed()} > set(PUBLIC)
+
+
+def test_spreads_by_hand():
+    import torch
+
+    from minirlhf.ppo.trajectory import Targets, Trajectory
+
+    zeros = torch.zeros(4, 2)
+    trajectory = Trajectory(
+        prompts=["a", "a", "b", "b"], responses=[""] * 4, prompt_ids=[[1]] * 4,
+        response_ids=[[1], [1, 2], [1], [1, 2]], ended=torch.ones(4, dtype=torch.bool), logprobs=zeros,
+        reference_logprobs=zeros, values=zeros, scores=torch.tensor([[1.0, 0], [0, 3], [2, 0], [0, 4]]),
+    )  # fmt: skip
+    kl = torch.tensor([[1.0, 0], [1, 2], [2, 0], [1, 3]])
+    targets = Targets(kl=kl, rewards=zeros, advantages=zeros, returns=zeros, monte_carlo=torch.ones(4, 2))
+    found = spreads(trajectory, targets)
+    assert found["advantage_std"] == 0 and found["reward_std_of_prompt"] == 1
+    assert found["reward_with_kl"] == pytest.approx(1)  # scores 1, 3, 2, 4 and KL 1, 3, 2, 4
+    assert found["kl_std"] == pytest.approx(1.290994)
+    assert found["reward_with_length"] == pytest.approx(2 / 5**0.5)
+    assert correlation([1, 1], [1, 2]) == 0
