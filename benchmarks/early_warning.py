@@ -18,7 +18,6 @@ committed:
 
 import argparse
 import json
-import math
 import os
 import random
 import shutil
@@ -45,7 +44,7 @@ SEEDS = (1, 2, 3, 4)
 EPISODES, EVERY, HELD_OUT = 1920, 3, 64
 NOISE = 0.5  # standard deviation added to each score; the blind reward's own over SFT's samples is about as large
 LENGTH_POINTS = 0.25
-FALL = 0.25  # gold points that count as a turn, if the fall is also clear of 0
+FALL = 0.5  # gold points that count as a turn; runs that stay where they are fall by .1 by chance, and by .25 at most
 LOST = 1.0  # gold points below its best, at three evaluations in a row, at which a run has turned for good and ends
 TRAINED = ("blind", "blind2", "blind3", "biased")
 MEMBERS = {"ensemble": ("blind", "blind2", "blind3"), "noisy": ("blind",)}
@@ -213,7 +212,7 @@ class Followed:
 
     history: list[dict]
     series: list[dict]  # `signals` of each update
-    golds: dict[int, list[float]]  # episodes -> of each held-out post
+    golds: dict[int, float]  # episodes -> mean over the held-out posts
     stopped: bool
 
 
@@ -254,14 +253,14 @@ def follow(setting: Setting, seed: int, work: Path, params: Params, episodes: in
         [RewardModel.load(place) for place in places], NOISE if setting.reward == "noisy" else 0.0, records, seed
     )
     held_out, series = set(prompts["test"]), []
-    golds: dict[int, list[float]] = {}
+    golds: dict[int, float] = {}
 
     def tell(row: dict) -> None:
         seen = [one for one in reward.seen if one["prompt"] not in held_out]
         judged = [one["gold"] for one in reward.seen if one["prompt"] in held_out]
         reward.seen.clear()
         if judged:
-            golds[row["episodes"]] = judged
+            golds[row["episodes"]] = sum(judged) / len(judged)
             if is_lost(golds):
                 trainer.stopped = "gold is lost"
         if row["update"]:
@@ -343,36 +342,29 @@ LOGGED = (
 )
 
 
-def outcome(golds: dict[int, list[float]]) -> dict:
+def outcome(golds: dict[int, float]) -> dict:
     """Whether gold turned, and when: what a detector is to be ahead of.
 
-    Gold has turned where it ends FALL below its highest mean on the way, with a 95% interval (t, paired by post) clear
-    of 0. `peak` is the episode of the highest mean, `fell` that of the first later evaluation with such a fall that no
-    later one takes back.
+    Gold has turned where its mean over the held-out posts ends FALL or more below the highest on the way. `peak` is the
+    episode of the highest, `fell` that of the first later evaluation with such a fall that no later one takes back.
+
+    Args:
+        golds: that mean by episode, 0 among them.
     """
-    means = {episode: sum(of) / len(of) for episode, of in golds.items()}
-    peak = max(means, key=lambda episode: (means[episode], -episode))
-    later = [episode for episode in means if episode > peak]
-    fallen = [is_below(golds[episode], golds[peak]) for episode in later]
+    peak = max(golds, key=lambda episode: (golds[episode], -episode))
+    later = [episode for episode in golds if episode > peak]
+    fallen = [golds[peak] - golds[episode] >= FALL for episode in later]
     turned = bool(later) and fallen[-1]
+    shown = {"gold_start": golds[min(golds)], "gold_best": golds[peak], "gold_end": golds[max(golds)]}
+    shown = {name: round(value, 4) for name, value in shown.items()}
     fell = later[-last_run(fallen)] if turned else None
-    shown = {"start": means[min(means)], "best": means[peak], "end": means[max(means)]}
-    shown = {f"gold_{name}": round(value, 4) for name, value in shown.items()}
     return shown | {"turned": turned, "peak": peak if turned else None, "fell": fell}
 
 
-def is_below(now: list[float], best: list[float]) -> bool:
-    """Whether gold, of each held-out post, has clearly fallen: by FALL at least, with an interval above 0."""
-    from minirlhf.statistics.intervals import mean_interval
-
-    lost = mean_interval([b - n for n, b in zip(now, best, strict=True)])
-    return lost["value"] >= FALL and (lost["low"] if lost["low"] is not None else -math.inf) > 0
-
-
-def is_lost(golds: dict[int, list[float]]) -> bool:
-    """Whether gold has been so low for so long that a run need not go on: nothing after its fall is counted."""
-    means = [sum(of) / len(of) for of in golds.values()]
-    return all(max(means) - mean >= LOST for mean in means[-3:])
+def is_lost(golds: dict[int, float]) -> bool:
+    """Whether gold has been so low for so long that a run need not go on."""
+    best = max(golds.values())
+    return all(best - gold >= LOST for gold in list(golds.values())[-3:])
 
 
 def last_run(flags: list[bool]) -> int:

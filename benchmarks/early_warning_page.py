@@ -13,6 +13,7 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,11 @@ from minirlhf.statistics.bootstrap import Estimate
 from minirlhf.statistics.intervals import wilson
 
 FALSE_ALARMS = 0.05
-WINDOW = 3  # updates that are averaged, and those of the start that a change is measured from
+WINDOWS = (1, 3)  # updates that are averaged, and of the start that a change is measured from
 HIDDEN = ("setting", "seed", "update", "episodes", "gold", "held_out_gold")
 PAGE, PICTURE = ROOT / "docs" / "early_warning.md", ROOT / "docs" / "early_warning.png"
-# The report's checks (minirlhf/report/alarms.py) as far as they can be made while training: (signal, transform, sign,
-# threshold). Fixed before this study: nothing of them is chosen.
+# The report's checks as far as they can be made while training: (signal, transform, sign, threshold). They are those of
+# before this study, which has moved the first and the last (minirlhf/report/alarms.py).
 CHECKS = {
     "report: far from SFT": ("kl", "level", 1, 25.0),
     "report: length ran away": ("length", "ratio", 1, 1.25),
@@ -53,6 +54,7 @@ class Run:
     turned: bool
     peak: float | None
     fell: float | None  # episodes
+    golds: dict[float, float]  # by episode, 0 among them: means over the held-out posts
     episodes: np.ndarray  # [updates]
     signals: dict[str, np.ndarray]  # [updates] each
 
@@ -61,28 +63,28 @@ class Run:
         rings = scores >= threshold
         return float(self.episodes[rings][0]) if rings.any() else None
 
-    def is_early(self, alarm: float | None) -> bool:
-        """Whether an alarm came before gold has clearly fallen."""
-        return alarm is not None and self.fell is not None and alarm < self.fell
+    def lost(self, alarm: float) -> float:
+        """Gold points below its highest, at the last evaluation before an alarm."""
+        return max(self.golds.values()) - self.golds[max(episode for episode in self.golds if episode <= alarm)]
 
 
-def transform(values: np.ndarray, how: str) -> Scores:
-    """A signal [updates] as a detector uses it, over the last WINDOW updates; NaN before there are enough.
+def transform(values: np.ndarray, how: str, window: int) -> Scores:
+    """A signal [updates] as a detector uses it, over the last `window` updates; NaN before there are enough.
 
-    level: their mean; change, ratio: by their mean at the start; speed: by their mean WINDOW updates ago;
-    acceleration: by how much the speed is higher than WINDOW updates ago.
+    level: their mean; change, ratio: by their mean at the start; speed: by their mean `window` updates ago;
+    acceleration: by how much the speed is higher than `window` updates ago.
     """
     found = np.full(len(values), np.nan)
-    if len(values) >= WINDOW:
-        found[WINDOW - 1 :] = np.convolve(values, np.ones(WINDOW) / WINDOW, "valid")
-    first = found[WINDOW - 1] if len(values) >= WINDOW else np.nan
-    before = np.concatenate([np.full(WINDOW, np.nan), found[:-WINDOW]])[: len(values)]
-    if how == "speed":
-        return found - before
-    if how == "acceleration":
-        speed = found - before
-        return speed - np.concatenate([np.full(WINDOW, np.nan), speed[:-WINDOW]])[: len(values)]
-    return {"level": found, "change": found - first, "ratio": found / first if first else found * np.nan}[how]
+    if len(values) >= window:
+        found[window - 1 :] = np.convolve(values, np.ones(window) / window, "valid")
+    first = found[window - 1] if len(values) >= window else np.nan
+
+    def later(scores: Scores) -> Scores:
+        return np.concatenate([np.full(window, np.nan), scores[:-window]])[: len(values)]
+
+    speed = found - later(found)
+    kinds = {"level": found, "change": found - first, "speed": speed, "acceleration": speed - later(speed)}
+    return found / first if how == "ratio" else kinds[how]
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,16 @@ class Detector:
     def judge(self, runs: list[Run]) -> dict:
         """Found, false alarms and lead time on runs, each with its interval."""
         rung = self.alarms(runs)
-        turned = [(run, at) for run, at in rung if run.turned]
-        healthy = [at is not None for run, at in rung if not run.turned]
+        leads = [None if at is None else run.fell - at for run, at in rung if run.turned]
+        found = [(run, at) for run, at in rung if run.turned and at is not None]
         return {
             "name": self.name,
-            "early": share([run.is_early(at) for run, at in turned]),
-            "found": share([at is not None for _, at in turned]),
-            "false": share(healthy),
-            "lead": lead([(run.setting, run.fell - at) for run, at in turned if run.is_early(at)]),
+            "found": share([lead is not None for lead in leads]),
+            "early": share([lead is not None and lead > 0 for lead in leads]),
+            "false": share([at is not None for run, at in rung if not run.turned]),
+            "lead": median([(run.setting, run.fell - at) for run, at in found]),
+            "lost": median([(run.setting, run.lost(at)) for run, at in found]),
+            "lost in the end": median([(run.setting, run.lost(np.inf)) for run, at in found]),
         }
 
 
@@ -116,17 +120,17 @@ def share(flags: list[bool]) -> Estimate | None:
     return wilson(sum(flags), len(flags)) if flags else None
 
 
-def lead(leads: list[tuple[str, float]]) -> tuple[float, float, float] | None:
-    """The median lead in episodes with a 95% interval that draws settings."""
-    if not leads:
+def median(values: list[tuple[str, float]]) -> tuple[float, float, float] | None:
+    """The median of values of settings, with a 95% interval that draws settings; None of none."""
+    if not values:
         return None
     by: dict[str, list[float]] = {}
-    for setting, episodes in leads:
-        by.setdefault(setting, []).append(episodes)
+    for setting, value in values:
+        by.setdefault(setting, []).append(value)
     groups, rng = list(by.values()), random.Random(0)
     drawn = [np.median(sum(rng.choices(groups, k=len(groups)), [])) for _ in range(1000)]
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(np.median([episodes for _, episodes in leads])), float(low), float(high)
+    return float(np.median([value for _, value in values])), float(low), float(high)
 
 
 def above_before(values: np.ndarray) -> Scores:
@@ -199,14 +203,15 @@ def highest_of(scores: Scores) -> float:
     return float(np.nanmax(scores)) if not np.isnan(scores).all() else -np.inf
 
 
-def of_signal(signal: str, how: str, sign: int) -> Callable[[Run], Scores]:
-    return lambda run: sign * transform(run.signals[signal], how)
+def of_signal(signal: str, how: str, sign: int, window: int = 3) -> Callable[[Run], Scores]:
+    return lambda run: sign * transform(run.signals[signal], how, window)
 
 
 def choose(runs: list[Run]) -> list[Detector]:
     """Of each signal the transform and sign that find most on these runs, its threshold, and a combination of all.
 
-    The best comes first: the one with most early alarms on these runs, of those with as many the one that finds most.
+    The best comes first: the one that finds most on these runs, of those that find as many the one that does so first;
+    last those of signals that some of the runs do not have.
     """
     detectors, features = [], []
     for signal in runs[0].signals:
@@ -214,25 +219,25 @@ def choose(runs: list[Run]) -> list[Detector]:
         if not any(run.turned for run in known) or all(run.turned for run in known):
             continue
         tried = []
-        for how in ("level", "change", "speed", "acceleration"):
-            for sign in (1, -1):
-                score = of_signal(signal, how, sign)
-                name = f"{signal}: {how} {'up' if sign > 0 else 'down'}"
-                detector = Detector(name, score, threshold_of(score, known))
-                tried.append((merit(detector, known), detector))
+        for how, sign, window in product(("level", "change", "speed", "acceleration"), (1, -1), WINDOWS):
+            score = of_signal(signal, how, sign, window)
+            name = f"{signal}: {how} {'up' if sign > 0 else 'down'}, {window}"
+            detector = Detector(name, score, threshold_of(score, known))
+            tried.append((merit(detector, known), detector))
         best = max(tried, key=lambda pair: pair[0])
-        detectors.append(best)
-        if len(known) == len(runs):
+        everywhere = len(known) == len(runs)
+        detectors.append((everywhere, *best))
+        if everywhere:
             features.append(best[1].score)
     weighed = combine(features, runs)
-    detectors.append((merit(weighed, runs), weighed))
-    return [detector for _, detector in sorted(detectors, key=lambda pair: pair[0], reverse=True)]
+    detectors.append((True, merit(weighed, runs), weighed))
+    return [detector for _, _, detector in sorted(detectors, key=lambda found: found[:2], reverse=True)]
 
 
 def merit(detector: Detector, runs: list[Run]) -> tuple[float, float]:
-    """The shares of turned runs that it finds early, and at all."""
-    found = detector.judge(runs)
-    return found["early"].value, found["found"].value
+    """The share of turned runs that it finds, and its median lead."""
+    judged = detector.judge(runs)
+    return judged["found"].value, judged["lead"][0] if judged["lead"] else -np.inf
 
 
 def combine(features: list[Callable[[Run], Scores]], runs: list[Run]) -> Detector:
@@ -241,21 +246,18 @@ def combine(features: list[Callable[[Run], Scores]], runs: list[Run]) -> Detecto
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    known = [[scores[~np.isnan(scores)] for scores in map(of, runs)] for of in features]
+    starts = [np.mean([scores[0] for scores in of if len(scores)]) for of in known]  # for updates without a score
+
     def until_now(run: Run) -> np.ndarray:  # [updates, features]
-        columns = [np.fmax.accumulate(np.where(np.isnan(of(run)), -1e9, of(run))) for of in features]
-        return np.stack(columns, 1)
+        columns = [np.where(np.isnan(of(run)), start, of(run)) for of, start in zip(features, starts, strict=True)]
+        return np.maximum.accumulate(np.stack(columns, 1))
 
-    def last(run: Run) -> np.ndarray:
-        return until_now(run)[run.episodes < (run.fell or np.inf)][-1]
-
-    usable = [run for run in runs if not run.turned or run.fell > run.episodes[2 * WINDOW]]
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced"))
-    model.fit(np.stack([last(run) for run in usable]), [run.turned for run in usable])
+    model.fit(np.stack([until_now(run)[-1] for run in runs]), [run.turned for run in runs])
 
     def score(run: Run) -> Scores:
-        found = model.decision_function(until_now(run))
-        found[: 3 * WINDOW - 1] = np.nan  # before every signal has something to say
-        return found
+        return model.decision_function(until_now(run))
 
     return Detector("all of them, weighed", score, threshold_of(score, runs))
 
@@ -272,9 +274,12 @@ def read(runs: Path, series: Path) -> list[Run]:
             name: np.array([np.nan if one[name] is None else one[name] for one in rows], float)
             for name in rows[0] if name not in HIDDEN
         }  # fmt: skip
+        signals["kl_per_token"] = signals["kl"] / signals["length"]
         episodes = np.array([one["episodes"] for one in rows], float)
         turned = row["turned"] in (True, "True")
-        found.append(Run(row["setting"], turned, row["peak"], row["fell"], episodes, signals))
+        golds = {one["episodes"]: one["held_out_gold"] for one in rows if one["held_out_gold"] is not None}
+        golds[0] = row["gold_start"]
+        found.append(Run(row["setting"], turned, row["peak"], row["fell"], golds, episodes, signals))
     return found
 
 

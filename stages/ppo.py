@@ -4,7 +4,7 @@ In:  prepared posts (their prompts only), the SFT model, the reward model; for D
      of people those that their votes come to.
 Out: models/ppo (the policy and its tokenizer; in snapshots/ PPO's policies on the way, if ppo.snapshot_every; in
      ppo.json how it was trained), details/ppo.json (what was reached), details/ppo.csv (a row an update),
-     details/ppo_samples.jsonl (summaries while it trained).
+     details/ppo_samples.jsonl (summaries while it trained), metrics/ppo.json (the update at which the alarm rang).
 """
 
 import argparse
@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--collected", type=Path, help="comparisons of policies' summaries (default: all of them)")
     parser.add_argument("--votes", type=Path, default=Path("data/votes/candidates"), help="folder of people's votes")
     parser.add_argument("--output", type=Path, default=Path("models/ppo"))
+    parser.add_argument("--metrics", type=Path, default=Path("metrics/ppo.json"))
     parser.add_argument("--details", type=Path, default=Path("details"), help="folder for all that was measured")
     args = parser.parse_args(argv)
     args.collected = args.collected or newest_round()
@@ -100,17 +101,19 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str, track
             return
         if trainer.stopped is not None:
             print(f"ppo: stopped early: {printable(trainer.stopped)}", file=sys.stderr)
+        alarm = None if trainer.alarm is None else trainer.alarm.as_json()
         training = {"algorithm": "ppo", "episodes": trainer.delivered_episodes, "stopped": trainer.stopped}
+        training |= {"alarm": alarm}
         with replace_folder(args.output) as new:
             trainer.save(new)
             write_json(new / "ppo.json", training)
             if (folder / "snapshots").exists():
                 shutil.copytree(folder / "snapshots", new / "snapshots")
-        write(args.details, training, history, trainer.samples)
+        write(args, training, history, trainer.samples)
 
 
 def align_by_baseline(args, params: Params, prompts: dict, reward, device: str, trackers: Trackers) -> None:
-    """The same by RLOO, GRPO or DPO. They keep no snapshots, and never stop early."""
+    """The same by RLOO, GRPO or DPO. They keep no snapshots, listen to no alarm, and never stop early."""
     from minirlhf.baselines.align import align
     from minirlhf.feedback.votes import read_votes
     from minirlhf.models.loading import save_model
@@ -125,11 +128,12 @@ def align_by_baseline(args, params: Params, prompts: dict, reward, device: str, 
     on_row = live(args.details / "ppo.csv", trackers)
     with resume_folder("ppo", settings, (__file__, args.posts, args.sft, args.reward)) as folder:
         found = align(args.sft, reward, prompts, comparisons, params, device, folder, on_row)
-        training = {"algorithm": params.algorithm, "episodes": found.history[-1]["episodes"], "stopped": None}
+        episodes = found.history[-1]["episodes"]
+        training = {"algorithm": params.algorithm, "episodes": episodes, "stopped": None, "alarm": None}
         with replace_folder(args.output) as new:
             save_model(new, found.policy, found.tokenizer)
             write_json(new / "ppo.json", training)
-        write(args.details, training, found.history, found.samples)
+        write(args, training, found.history, found.samples)
     on_row(found.history)
     for row in found.history:
         show_samples(trackers, found.samples, row["update"])
@@ -140,14 +144,16 @@ def show_samples(trackers: Trackers, samples: list[dict], update: int) -> None:
     trackers.table("samples", [sample for sample in samples if sample["update"] == update], update)
 
 
-def write(details: Path, training: dict, history: list[dict], samples: list[dict]) -> None:
-    """How it was trained and what was reached at the end; the curves; the samples."""
-    write_csv(details / "ppo.csv", history)
-    write_jsonl(details / SAMPLES, samples)
+def write(args, training: dict, history: list[dict], samples: list[dict]) -> None:
+    """How it was trained and what was reached at the end; the curves; the samples; the alarm."""
+    write_csv(args.details / "ppo.csv", history)
+    write_jsonl(args.details / SAMPLES, samples)
     last = history[-1]
     # DPO samples nothing while it trains: what it reaches is then known on held-out prompts only.
     reached = {name: last[f"eval_{name}"] if last[name] is None else last[name] for name in SUMMARY}
-    write_json(details / "ppo.json", training | reached)
+    write_json(args.details / "ppo.json", training | reached)
+    alarm = training["alarm"]
+    write_json(args.metrics, {"ppo_alarm_update": None if alarm is None else alarm["update"]})
 
 
 if __name__ == "__main__":

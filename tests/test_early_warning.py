@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import early_warning_text
-from benchmarks.early_warning import all_runs, correlation, finish, is_lost, last_run, outcome, spreads
+from benchmarks.early_warning import RUNS, SERIES, all_runs, correlation, finish, is_lost, last_run, outcome, spreads
 from benchmarks.early_warning_page import (
     PUBLIC,
     Detector,
@@ -13,33 +13,50 @@ from benchmarks.early_warning_page import (
     fixed,
     halves,
     of_signal,
+    read,
     threshold_of,
     transform,
 )
 from benchmarks.runs import append, rows_of
-
-POSTS = np.arange(8) / 100  # what posts differ in
+from minirlhf.ppo.early_warning import KL
+from minirlhf.report.alarms import FAR
 
 
 def golds(*means):
-    return {96 * number: (mean + POSTS).tolist() for number, mean in enumerate(means)}
+    return {192 * number: mean for number, mean in enumerate(means)}
 
 
 def test_gold_turns_where_it_ends_below_its_best():
-    assert outcome(golds(3, 4, 3.9, 3.5, 3))["turned"] is True
     found = outcome(golds(3, 4, 3.9, 3.5, 3))
-    assert (found["peak"], found["fell"], found["gold_best"]) == (96, 288, pytest.approx(4.035))
-    assert outcome(golds(3, 4, 3, 3.9, 3.2))["fell"] == 384  # the first fall was taken back
+    assert (found["turned"], found["peak"], found["fell"], found["gold_best"]) == (True, 192, 576, 4)
+    assert outcome(golds(3, 4, 3, 3.9, 3.2))["fell"] == 768  # the first fall was taken back
     assert outcome(golds(3, 2, 1))["peak"] == 0
-    for healthy in ((3, 4, 4.1), (3, 4, 3.9), (3, 4, 3, 4)):
+    for healthy in ((3, 4, 4.1), (3, 4, 3.6), (3, 4, 3, 4)):
         found = outcome(golds(*healthy))
         assert (found["turned"], found["peak"], found["fell"]) == (False, None, None)
-
-
-def test_a_fall_that_chance_may_have_made_is_none():
-    noisy = golds(3, 4) | {192: (3.5 + np.array([2, -2] * 4)).tolist()}
-    assert outcome(noisy)["turned"] is False
     assert last_run([True, False]) == 0
+
+
+@pytest.mark.skipif(not RUNS.exists(), reason="no run is in yet")
+def test_the_tables_agree():
+    series: dict[tuple, dict] = {}
+    for row in rows_of(SERIES):
+        of = series.setdefault((row["setting"], row["seed"]), {})
+        if row["held_out_gold"]:
+            of[int(row["episodes"])] = float(row["held_out_gold"])
+    rows = rows_of(RUNS)
+    assert set(series) == {(row["setting"], row["seed"]) for row in rows} and len(series) == len(rows)
+    for row in rows:
+        found = outcome({0: float(row["gold_start"])} | series[row["setting"], row["seed"]])
+        assert row["turned"] == str(found["turned"]) and row["fell"] == str(found["fell"] or "")
+
+
+@pytest.mark.skipif(not RUNS.exists(), reason="no run is in yet")
+def test_the_product_rings_where_the_study_chose():
+    choosing = [run for run in read(RUNS, SERIES) if run.setting in halves()[0]]
+    best = choose(choosing)[0]
+    assert (best.name, best.threshold) == ("kl: level up, 1", pytest.approx(KL, abs=0.05))
+    assert FAR == KL
 
 
 def test_a_run_ends_where_gold_is_lost():
@@ -77,13 +94,17 @@ def test_transforms_by_hand():
         "acceleration": [np.nan] * 8 + [9],
     }
     for how, scores in expected.items():
-        np.testing.assert_allclose(transform(values, how), scores, err_msg=how)
-    assert np.isnan(transform(np.array([1.0]), "speed")).all()
+        np.testing.assert_allclose(transform(values, how, 3), scores, err_msg=how)
+    assert np.isnan(transform(np.array([1.0]), "speed", 3)).all()
+    assert transform(values, "change", 1).tolist() == [0, 1, 2, 3, 4, 5, 6, 16, 26]
 
 
 def made(setting, turned, kl, fell=600.0):
     episodes = 64.0 * np.arange(1, len(kl) + 1)
-    return Run(setting, turned, 300.0 if turned else None, fell if turned else None, episodes, {"kl": np.array(kl)})
+    looks = {0.0: 3.0, 192.0: 4.0, 640.0: 2.5}
+    return Run(
+        setting, turned, 300.0 if turned else None, fell if turned else None, looks, episodes, {"kl": np.array(kl)}
+    )
 
 
 def test_a_detector_is_counted_by_hand():
@@ -93,7 +114,8 @@ def test_a_detector_is_counted_by_hand():
     calm, false = made("c", False, [1] * 12), made("d", False, [1] * 9 + [9] * 3)
     found = Detector("kl", level, 6.0).judge([rises, late, calm, false])
     assert (found["early"].value, found["found"].value, found["false"].value) == (0.5, 1.0, 0.5)
-    assert found["lead"] == (280.0, 280.0, 280.0)
+    assert found["lead"][0] == (280 - 104) / 2 and found["lead"][1:] == (-104, 280)
+    assert found["lost"][0] == (0 + 1.5) / 2  # nothing by the look at 192, 1.5 by that at 640
     # No false alarm of two is allowed: just above what the calmest may reach.
     threshold = threshold_of(level, [calm, false])
     assert threshold > 9 and threshold == np.nextafter(9.0, np.inf)
@@ -110,7 +132,7 @@ def test_what_only_turned_runs_do_is_found(tmp_path, monkeypatch):
         noise = rng.normal(size=30)
         episodes = 64.0 * np.arange(1, 31)
         of = (1000.0, 1500.0) if turned else (None, None)
-        runs.append(Run(setting.name, turned, *of, episodes, {"kl": kl, "noise": noise}))
+        runs.append(Run(setting.name, turned, *of, {0.0: 3.0}, episodes, {"kl": kl, "noise": noise}))
     choosing, reporting = halves()
     detectors = choose([run for run in runs if run.setting in choosing])
     found = {row["name"]: row for row in (one.judge([r for r in runs if r.setting in reporting]) for one in detectors)}
@@ -119,11 +141,10 @@ def test_what_only_turned_runs_do_is_found(tmp_path, monkeypatch):
     assert kl["early"].value == both["early"].value == 1 and kl["false"].value <= 0.15 and kl["lead"][0] > 500
     assert noise["early"].value < 0.5
 
-    # The page makes no claim of a part of the runs.
-    for count, says in ((30, "30 of 200 runs are in"), (200, "All 200 runs are in")):
+    for count in (30, 200):
         early_warning_text.write(runs[:count], tmp_path / "page.md", tmp_path / "picture.png")
         page = (tmp_path / "page.md").read_text()
-        assert says in page and ("No claim is made" in page) == (count < 200)
+        assert f"{count} of the 200 runs" in page and ("Detectors are compared from" in page) == (count == 30)
     assert "chose `kl: " in page and "| far | 0%" in page
 
 

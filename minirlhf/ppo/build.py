@@ -98,7 +98,7 @@ def critic_start(config: PPOConfig, reward: Path, tokenizer: "PreTrainedTokenize
     """
     if config.critic == "shared" or not (reward / "config.json").exists():
         return None
-    return str(reward) if read_tokenizer(str(reward)).get_vocab() == tokenizer.get_vocab() else None
+    return str(reward) if _reads_tokens_of(str(reward), tokenizer) else None
 
 
 def _place(model: nn.Module, device: torch.device) -> None:
@@ -118,7 +118,10 @@ def _build_critic(
         return copy.deepcopy(policy.base_model), ValueHead(width(policy.base_model))
     mean, scale = 0.0, 1.0
     if isinstance(critic_init, (str, Path)):
-        _check_same_tokenizer(str(critic_init), tokenizer)
+        if not _reads_tokens_of(str(critic_init), tokenizer):
+            raise UserError(
+                f"critic_init: the tokenizer of {critic_init} is not the policy's: a critic reads the policy's tokens"
+            )
         normalisation = Path(critic_init) / "reward.json"
         if normalisation.exists():
             settings = read_json(normalisation)
@@ -148,6 +151,6 @@ def _load_critic(name: str) -> "PreTrainedModel":
     return load(name)
 
 
-def _check_same_tokenizer(name: str, tokenizer: "PreTrainedTokenizerBase") -> None:
-    if read_tokenizer(name).get_vocab() != tokenizer.get_vocab():
-        raise UserError(f"critic_init: the tokenizer of {name} is not the policy's: a critic reads the policy's tokens")
+def _reads_tokens_of(name: str, tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether the model of a folder or name has the same vocabulary."""
+    return read_tokenizer(name).get_vocab() == tokenizer.get_vocab()

@@ -5,6 +5,7 @@ trainer departs from it on purpose.
 """
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from minirlhf.models.trunk import check_fits
 from minirlhf.ppo.advantages import adapted_kl_coef, compute_targets
 from minirlhf.ppo.build import build_models
 from minirlhf.ppo.checkpoint import load_resume_point, save_policy, save_resume_point
+from minirlhf.ppo.early_warning import Alarm, first_alarm
 from minirlhf.ppo.monitor import Alarms, Row, batch_statistics, evaluation_statistics, rounded
 from minirlhf.ppo.optimization import learn, make_optimizer
 from minirlhf.ppo.prompts import Prompts, episode_prompts
@@ -60,7 +62,8 @@ class PPOTrainer:
     Attributes:
         history: a row (dict) an update; columns as in `minirlhf.ppo.monitor` and `minirlhf.ppo.optimization`.
         samples: responses to the first eval prompts, of each evaluation.
-        stopped: why the run ended early (KL ceiling, collapse), or None.
+        alarm: where its early warning rang first, or None.
+        stopped: why the run ended early (KL ceiling, collapse, alarm), or None.
         seconds: time spent by phase since the start or resumption.
     """
 
@@ -112,6 +115,7 @@ class PPOTrainer:
         self.history: list[Row] = []
         self.samples: list[Row] = []
         self.best: Row | None = None
+        self.alarm: Alarm | None = None
         self.stopped: str | None = None
         self.seconds = {"rollout": 0.0, "learn": 0.0}
         self._saved = 0  # the update of the resume point in the folder
@@ -140,7 +144,8 @@ class PPOTrainer:
             while self.updates_done < config.updates and self.stopped is None:
                 row = self.update()
                 if self.processes.is_main:
-                    progress.update(config.batch_size, reward=row["reward"], kl=row["kl"])
+                    rang = {} if self.alarm is None else {"alarm at update": self.alarm.update}
+                    progress.update(config.batch_size, reward=row["reward"], kl=row["kl"], **rang)
         if self.folder is not None:
             self._save()
         self.processes.wait()
@@ -171,12 +176,23 @@ class PPOTrainer:
         # 5. Adapt the KL coefficient for the next update.
         self.kl_coef = adapted_kl_coef(self.kl_coef, row["kl"], config)
         row = self._log(row)
+        self._listen()
         # 6. Snapshot and resume point.
         if config.snapshot_every and self._due(config.snapshot_every):
             self._save_policy(f"snapshots/episodes-{row['episodes']:07d}")
         if self.folder is not None and time.monotonic() - self._saved_at >= self.resume_seconds:
             self._save()
         return row
+
+    def _listen(self) -> None:
+        """Say so where the early warning rings first, and stop where that is asked for."""
+        rang, self.alarm = self.alarm, first_alarm(self.history, self.config.batch_size)
+        if self.alarm is None or rang is not None:
+            return
+        if self.processes.is_main:
+            print(f"ppo: {self.alarm}", file=sys.stderr, flush=True)
+        if self.config.stop_on_alarm and self.stopped is None:
+            self.stopped = f"stop_on_alarm: {self.alarm}"
 
     def rollout(self) -> Trajectory:
         """The episodes of the next update."""
@@ -295,6 +311,7 @@ class PPOTrainer:
         for name in self._STATE:
             setattr(self, name, state[name])
         self.alarms.identical = state["identical"]
+        self.alarm = first_alarm(self.history, self.config.batch_size)
         self._saved = self.updates_done
         if self.processes.is_main:
             goes_on("ppo", f"update {self.updates_done}")

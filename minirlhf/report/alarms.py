@@ -18,10 +18,10 @@ REPETITION = 0.05  # share of trigrams said before
 ENDED = 0.05  # share of summaries
 DUPLICATES = 0.10  # share of summaries
 HABIT = 0.25  # share of summaries
-ENTROPY_RATIO = 0.5
+ENTROPY_RATIO = 0.15  # of docs/early_warning.md's runs healthy ones fell to .19, and those that turned to .63
 ROUGE_RATIO = 0.8
+FAR = 14.4  # nats: KL of minirlhf/ppo/early_warning.py, which this stage is not to depend on
 OVERSTATED = 0.10  # win rate by the training reward minus win rate by the judge
-FAR = 25.0  # nats: Gao et al. (2022) and Huang et al. (2024) saw policies beyond this that were mostly broken
 
 
 @dataclass(frozen=True)
@@ -226,9 +226,12 @@ def likeness(inputs: Inputs) -> Check:
 
 
 def distance(inputs: Inputs) -> Check:
-    """A policy far from where its reward model was trained."""
-    kl = inputs.metrics["evaluate"]["intervals"]["kl"]
-    return Check("Far from the SFT policy", kl["value"] <= FAR, f"KL of {number(kl)} nats a response.")
+    """A policy far from where its reward model was trained, at the end or on the way (docs/early_warning.md)."""
+    kl, alarm = inputs.metrics["evaluate"]["intervals"]["kl"], inputs.metrics["ppo"].get("alarm")
+    text = f"KL of {number(kl)} nats a response"
+    if alarm is not None:
+        text += f"; in training {alarm['kl']:.1f} at update {alarm['update']} ({alarm['episodes']} episodes)"
+    return Check("Far from the SFT policy", kl["value"] < FAR and alarm is None, f"{text}. The alarm is at {FAR:g}.")
 
 
 def finished(inputs: Inputs) -> Check:

@@ -112,6 +112,10 @@ class PPOConfig(BaseModel):
         0, ge=0, description="stop the run after so many updates in a row with all responses equal; 0: never"
     )
 
+    stop_on_alarm: bool = Field(
+        False, description="stop the run where the early warning rings (docs/early_warning.md); it is said in any case"
+    )
+
     @model_validator(mode="after")
     def _check(self) -> "PPOConfig":
         if self.episodes % self.batch_size:

@@ -92,6 +92,7 @@ def test_every_setting_of_ours_and_of_trls_is_on_the_page():
         "kl_ceiling",
         "entropy_floor",
         "identical_patience",
+        "stop_on_alarm",
         "critic",
         "lora",
     }  # fmt: skip; TRL has nothing like them

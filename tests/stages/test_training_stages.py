@@ -161,7 +161,8 @@ def test_a_pretrained_reward_model_is_named_not_copied_and_serves_ppo(prepared, 
     assert [row["update"] for row in read_csv("details/ppo.csv")] == [0, 1, 2]
     assert len(list((prepared / "models/ppo/snapshots").iterdir())) == 2
     ends = read_json("details/ppo.json")
-    assert (ends["stopped"], ends["episodes"]) == (None, 16)
+    assert (ends["stopped"], ends["episodes"], ends["alarm"]) == (None, 16, None)
+    assert read_json("metrics/ppo.json") == {"ppo_alarm_update": None}
     assert {path.suffix for path in (prepared / "models/ppo").glob("*.*")} == {".safetensors", ".json"}
     assert list((prepared / ".resume/ppo").iterdir()) == []
 
@@ -290,7 +291,8 @@ def test_a_baseline_takes_the_place_of_ppo(prepared, tiny_models, algorithm):
     assert (rows[-1]["reward"] is None) == (algorithm == "dpo") and rows[-1]["eval_kl"] != 0
     metrics = read_json("details/ppo.json")
     assert metrics.pop("algorithm") == algorithm and metrics.pop("stopped") is None
-    assert metrics.pop("episodes") == 16
+    assert metrics.pop("episodes") == 16 and metrics.pop("alarm") is None
+    assert read_json("metrics/ppo.json") == {"ppo_alarm_update": None}
     assert metrics.keys() == set(ppo.SUMMARY) and None not in metrics.values()
     assert not (prepared / "models/ppo/snapshots").exists()
     assert {path.suffix for path in (prepared / "models/ppo").iterdir()} <= {".safetensors", ".json"}
