@@ -43,9 +43,8 @@ gold falls within a few updates need not be true elsewhere; nobody has measured 
 
 `minirlhf/ppo/early_warning.py` rings where the choosing half says so. PPO says it once and in its progress line; the
 update stands in `metrics/ppo.json` (`ppo_alarm_update`), more in `details/ppo.json`, and the report's check "Far from
-the SFT policy" reads it. `ppo.stop_on_alarm: true` ends the run there. Shown, with one thread:
-
-    python stages/ppo.py --params PARAMS --sft models/sft --reward REWARD
+the SFT policy" reads it. `ppo.stop_on_alarm: true` ends the run there. Shown with one thread, by `python stages/ppo.py
+--params PARAMS --reward REWARD`:
 
 - `ppo.kl_coef: 0`, `ppo.stop_on_alarm: true` and the study's blind reward (`runs/early_warning/models/blind`): it rang
   at update 13 of 40 (832 episodes, 18.7 nats), and the run ended there

@@ -101,7 +101,7 @@ def align_by_ppo(args, params: Params, prompts: dict, reward, device: str, track
             return
         if trainer.stopped is not None:
             print(f"ppo: stopped early: {printable(trainer.stopped)}", file=sys.stderr)
-        alarm = None if trainer.alarm is None else trainer.alarm.as_json()
+        alarm = None if trainer.warning.alarm is None else trainer.warning.alarm.as_json()
         training = {"algorithm": "ppo", "episodes": trainer.delivered_episodes, "stopped": trainer.stopped}
         training |= {"alarm": alarm}
         with replace_folder(args.output) as new:

@@ -115,7 +115,7 @@ def use_stand_ins(folder: Path) -> None:
     pipeline = YAML(typ="safe").load(folder / "dvc.yaml")
     for stage in ("ppo", "evaluate"):
         made = [out for out in pipeline["stages"][stage]["outs"] if out.startswith("details/")]
-        for path in made + ["metrics/evaluate.json"] * (stage == "evaluate"):
+        for path in [*made, f"metrics/{stage}.json"]:
             (folder / "kept" / stage / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / path, folder / "kept" / stage / path)
         (folder / "stages" / f"{stage}.py").write_text(STAND_IN.format(stage=stage))

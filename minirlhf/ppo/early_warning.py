@@ -5,8 +5,12 @@ others best: how far they are from the reference. How often it rings, how late a
 docs/early_warning.md; on other data nobody knows.
 """
 
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from minirlhf.runtime.launch import rank
+from minirlhf.settings.ppo import PPOConfig
 
 Row = dict[str, Any]
 KL = 14.4  # nats a response, from which on it rings: what the study chose
@@ -39,3 +43,28 @@ def first_alarm(history: list[Row], batch_size: int) -> Alarm | None:
         if mean >= KL:
             return Alarm(rows[end - 1]["update"], rows[end - 1]["episodes"], round(mean, 4))
     return None
+
+
+class EarlyWarning:
+    """Listens to a run. `alarm`: where it rang first, or None."""
+
+    def __init__(self, config: PPOConfig):
+        self.config = config
+        self.alarm: Alarm | None = None
+
+    def know(self, history: list[Row]) -> None:
+        """Take what rang before a run goes on for told."""
+        self.alarm = first_alarm(history, self.config.batch_size)
+
+    def listen(self, history: list[Row]) -> str | None:
+        """Say so where it rings first; the reason to stop, where that is asked for."""
+        if self.alarm is not None:
+            return None
+        self.know(history)
+        if self.alarm is not None and rank() == 0:
+            print(f"ppo: {self.alarm}", file=sys.stderr, flush=True)
+        return f"stop_on_alarm: {self.alarm}" if self.alarm is not None and self.config.stop_on_alarm else None
+
+    def shown(self) -> dict[str, int]:
+        """What a progress line shows of it."""
+        return {} if self.alarm is None else {"alarm at update": self.alarm.update}

@@ -5,7 +5,6 @@ trainer departs from it on purpose.
 """
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from minirlhf.models.trunk import check_fits
 from minirlhf.ppo.advantages import adapted_kl_coef, compute_targets
 from minirlhf.ppo.build import build_models
 from minirlhf.ppo.checkpoint import load_resume_point, save_policy, save_resume_point
-from minirlhf.ppo.early_warning import Alarm, first_alarm
+from minirlhf.ppo.early_warning import EarlyWarning
 from minirlhf.ppo.monitor import Alarms, Row, batch_statistics, evaluation_statistics, rounded
 from minirlhf.ppo.optimization import learn, make_optimizer
 from minirlhf.ppo.prompts import Prompts, episode_prompts
@@ -62,7 +61,7 @@ class PPOTrainer:
     Attributes:
         history: a row (dict) an update; columns as in `minirlhf.ppo.monitor` and `minirlhf.ppo.optimization`.
         samples: responses to the first eval prompts, of each evaluation.
-        alarm: where its early warning rang first, or None.
+        warning: knows where the early warning rang first (`warning.alarm`).
         stopped: why the run ended early (KL ceiling, collapse, alarm), or None.
         seconds: time spent by phase since the start or resumption.
     """
@@ -110,12 +109,11 @@ class PPOTrainer:
         check_fits(self.models.policy, longest, config.max_new_tokens)
         self.processes.copy_from_first(parameter for _, parameter in self.models.named_trainable())
         self.optimizer = make_optimizer(self.models, config)
-        self.alarms = Alarms(config)
+        self.alarms, self.warning = Alarms(config), EarlyWarning(config)
         self.updates_done, self.optimizer_steps, self.kl_coef = 0, 0, config.kl_coef
         self.history: list[Row] = []
         self.samples: list[Row] = []
         self.best: Row | None = None
-        self.alarm: Alarm | None = None
         self.stopped: str | None = None
         self.seconds = {"rollout": 0.0, "learn": 0.0}
         self._saved = 0  # the update of the resume point in the folder
@@ -144,8 +142,7 @@ class PPOTrainer:
             while self.updates_done < config.updates and self.stopped is None:
                 row = self.update()
                 if self.processes.is_main:
-                    rang = {} if self.alarm is None else {"alarm at update": self.alarm.update}
-                    progress.update(config.batch_size, reward=row["reward"], kl=row["kl"], **rang)
+                    progress.update(config.batch_size, reward=row["reward"], kl=row["kl"], **self.warning.shown())
         if self.folder is not None:
             self._save()
         self.processes.wait()
@@ -176,23 +173,13 @@ class PPOTrainer:
         # 5. Adapt the KL coefficient for the next update.
         self.kl_coef = adapted_kl_coef(self.kl_coef, row["kl"], config)
         row = self._log(row)
-        self._listen()
+        self.stopped = self.stopped or self.warning.listen(self.history)
         # 6. Snapshot and resume point.
         if config.snapshot_every and self._due(config.snapshot_every):
             self._save_policy(f"snapshots/episodes-{row['episodes']:07d}")
         if self.folder is not None and time.monotonic() - self._saved_at >= self.resume_seconds:
             self._save()
         return row
-
-    def _listen(self) -> None:
-        """Say so where the early warning rings first, and stop where that is asked for."""
-        rang, self.alarm = self.alarm, first_alarm(self.history, self.config.batch_size)
-        if self.alarm is None or rang is not None:
-            return
-        if self.processes.is_main:
-            print(f"ppo: {self.alarm}", file=sys.stderr, flush=True)
-        if self.config.stop_on_alarm and self.stopped is None:
-            self.stopped = f"stop_on_alarm: {self.alarm}"
 
     def rollout(self) -> Trajectory:
         """The episodes of the next update."""
@@ -204,14 +191,7 @@ class PPOTrainer:
     def learn(self, trajectory: Trajectory, targets: Targets) -> dict[str, float]:
         """The optimizer steps of an update; returns statistics."""
         learnt = learn(
-            self.models,
-            self.optimizer,
-            trajectory,
-            targets,
-            self.config,
-            self.processes,
-            self.seed,
-            self.updates_done,
+            self.models, self.optimizer, trajectory, targets, self.config, self.processes, self.seed, self.updates_done
         )
         self.optimizer_steps += int(learnt.pop("steps"))
         return learnt | {"optimizer_steps": self.optimizer_steps}
@@ -311,7 +291,7 @@ class PPOTrainer:
         for name in self._STATE:
             setattr(self, name, state[name])
         self.alarms.identical = state["identical"]
-        self.alarm = first_alarm(self.history, self.config.batch_size)
+        self.warning.know(self.history)
         self._saved = self.updates_done
         if self.processes.is_main:
             goes_on("ppo", f"update {self.updates_done}")

@@ -42,18 +42,18 @@ def trainer(tokenizer, prompts, folder=None, **changes):
 def test_a_run_says_so_and_stops_where_asked(tokenizer, prompts, capsys):
     told = trainer(tokenizer, prompts)
     rows = told.train()
-    assert told.alarm is not None and told.stopped is None and len(rows) == 12
-    assert told.alarm == first_alarm(rows, 32) and told.alarm.update < 12
-    assert capsys.readouterr().err.count(f"ppo: {told.alarm}\n") == 1
+    assert told.warning.alarm is not None and told.stopped is None and len(rows) == 12
+    assert told.warning.alarm == first_alarm(rows, 32) and told.warning.alarm.update < 12
+    assert capsys.readouterr().err.count(f"ppo: {told.warning.alarm}\n") == 1
 
     stopped = trainer(tokenizer, prompts, stop_on_alarm=True)
-    assert stopped.train() == rows[: told.alarm.update]
-    assert stopped.alarm == told.alarm and stopped.stopped == f"stop_on_alarm: {told.alarm}"
+    assert stopped.train() == rows[: told.warning.alarm.update]
+    assert stopped.warning.alarm == told.warning.alarm and stopped.stopped == f"stop_on_alarm: {told.warning.alarm}"
 
 
 def test_a_healthy_run_does_not_ring(tokenizer, prompts, capsys):
     healthy = trainer(tokenizer, prompts, learning_rate=1e-4, kl_coef=0.2, stop_on_alarm=True)
-    assert len(healthy.train()) == 12 and healthy.alarm is None and healthy.stopped is None
+    assert len(healthy.train()) == 12 and healthy.warning.alarm is None and healthy.stopped is None
     assert "alarm" not in capsys.readouterr().err
 
 
@@ -71,7 +71,7 @@ def test_a_run_that_goes_on_has_rung_already(tokenizer, prompts, tmp_path, capsy
     first = trainer(tokenizer, prompts, tmp_path)
 
     def kill(row):
-        if first.alarm is not None:
+        if first.warning.alarm is not None:
             raise Killed
 
     first.callbacks = [kill]
@@ -80,4 +80,4 @@ def test_a_run_that_goes_on_has_rung_already(tokenizer, prompts, tmp_path, capsy
     assert capsys.readouterr().err.count("ppo: alarm at update") == 1
     again = trainer(tokenizer, prompts, tmp_path)
     again.train()
-    assert again.alarm == first.alarm and "ppo: alarm at update" not in capsys.readouterr().err
+    assert again.warning.alarm == first.warning.alarm and "ppo: alarm at update" not in capsys.readouterr().err

@@ -67,7 +67,7 @@ def test_a_healthy_run_passes_its_checks(inputs):
         (alarms.wrong_facts, "gold_wrong", (0.2, 0.1), (0.2, 0.3)),
         (alarms.likeness, "rougeL", (0.4, 0.38), (0.4, 0.2)),
         (alarms.variety, "duplicates", (0.0, 0.02), (0.0, 0.5)),
-        (alarms.entropy, "entropy", (1.0, 0.8), (1.0, 0.3)),
+        (alarms.entropy, "entropy", (1.0, 0.3), (1.0, 0.1)),
     ],
 )
 def test_each_check_rings_for_what_it_is_for(inputs, check, measure, good, bad):
