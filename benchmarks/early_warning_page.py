@@ -95,19 +95,15 @@ class Detector:
     score: Callable[[Run], Scores]
     threshold: float
 
-    def alarms(self, runs: list[Run]) -> list[tuple[Run, float | None]]:
-        """Each run, and the episode at which it rings."""
-        return [(run, run.alarm(self.score(run), self.threshold)) for run in runs]
-
     def judge(self, runs: list[Run]) -> dict:
         """Found, false alarms and lead time on runs, each with its interval."""
-        rung = self.alarms(runs)
-        leads = [None if at is None else run.fell - at for run, at in rung if run.turned]
-        found = [(run, at) for run, at in rung if run.turned and at is not None]
+        rung = [(run, run.alarm(self.score(run), self.threshold)) for run in runs]
+        turned = [(run, at) for run, at in rung if run.turned]
+        found = [(run, at) for run, at in turned if at is not None]
         return {
             "name": self.name,
-            "found": share([lead is not None for lead in leads]),
-            "early": share([lead is not None and lead > 0 for lead in leads]),
+            "found": share([at is not None for _, at in turned]),
+            "early": share([at is not None and at < run.fell for run, at in turned]),
             "false": share([at is not None for run, at in rung if not run.turned]),
             "lead": median([(run.setting, run.fell - at) for run, at in found]),
             "lost": median([(run.setting, run.lost(at)) for run, at in found]),
@@ -204,6 +200,7 @@ def highest_of(scores: Scores) -> float:
 
 
 def of_signal(signal: str, how: str, sign: int, window: int = 3) -> Callable[[Run], Scores]:
+    """The score that a signal gives by `transform`, where a low one is to ring with sign -1."""
     return lambda run: sign * transform(run.signals[signal], how, window)
 
 

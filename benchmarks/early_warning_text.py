@@ -9,7 +9,7 @@ from benchmarks.runs import markdown
 from minirlhf.runtime.files import replace_file
 from minirlhf.statistics.bootstrap import Estimate
 
-DRAWN = 0.3
+DRAWN = 0.3  # of the turned runs: the picture leaves out who finds fewer
 FEWEST = 20  # healthy runs in the half that chooses: of fewer, one false alarm is more than FALSE_ALARMS
 TEXT = """# Does anything ring before the reward is being hacked?
 
@@ -82,7 +82,8 @@ def write(runs: list[Run], page: Path, picture: Path) -> None:
 
 def of_detectors(chosen: list[Detector], reporting: list[Run], picture: Path) -> str:
     """What detectors find on the half that reports, those that were chosen first, the best of them leading."""
-    rows = [detector.judge(of_known(reporting, detector)) for detector in (*chosen, *fixed())]
+    given = fixed()
+    rows = [detector.judge(of_known(reporting, detector)) for detector in (*chosen, *given)]
     draw(rows, picture)
     best, judged = chosen[0], rows[0]
     sentence = (
@@ -92,13 +93,16 @@ def of_detectors(chosen: list[Detector], reporting: list[Run], picture: Path) ->
         f"{figures(judged['lost'], 1)} points below its highest; left alone, it ends "
         f"{figures(judged['lost in the end'], 1)} below."
     )
-    title, image = (
+    parts = [
         "## Detectors, on the half that reports",
+        sentence,
         f"![How often each rings on turned and on healthy runs]({picture.name})",
-    )
-    signals, given = table(rows[: len(chosen)], reporting, chosen), table(rows[len(chosen) :], reporting, fixed())
-    heads = "One signal, chosen; and all of them, by a logistic regression:", "Rules that were there before:"
-    return "\n\n".join([title, sentence, image, heads[0], signals, heads[1], given])
+        "One signal, chosen; and all of them, by a logistic regression:",
+        table(rows[: len(chosen)], reporting, chosen),
+        "Rules that were there before:",
+        table(rows[len(chosen) :], reporting, given),
+    ]
+    return "\n\n".join(parts)
 
 
 def of_known(runs: list[Run], detector: Detector) -> list[Run]:
@@ -132,10 +136,12 @@ def table(rows: list[dict], reporting: list[Run], detectors: list[Detector]) -> 
 
 
 def figures(median: tuple[float, float, float] | None, digits: int = 0) -> str:
+    """A median with its interval, of so many decimals; nothing where there is none."""
     return "" if median is None else "{0:.{3}f} ({1:.{3}f} to {2:.{3}f})".format(*median, digits)
 
 
 def percent(share: Estimate | None) -> str:
+    """A share with its interval; nothing where there is none."""
     return "" if share is None else f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
 
 
