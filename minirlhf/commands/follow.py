@@ -117,7 +117,9 @@ def follow(params: "Params", posts: Path, sft: Path, reward: Path, updates: int)
             "",
             "## 5. Token by token",
             "",
-            "The score is on the last token, the KL penalty on each (`minirlhf/ppo/advantages.py`). Advantages are "
+            "The score is on the last token, the KL penalty on each (`minirlhf/ppo/advantages.py`). "
+            + "What the others with this prompt come to, on average, is taken from it. " * config.leave_one_out
+            + "Advantages are "
             f"whitened over the {config.batch_size} episodes of the update. The last two columns are after its "
             "optimizer steps.",
             "",

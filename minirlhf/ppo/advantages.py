@@ -44,6 +44,22 @@ def token_rewards(
     return rewards.masked_fill(~response_mask, 0)
 
 
+def leave_one_out(rewards: Tensor, response_mask: Tensor, samples_per_prompt: int) -> Tensor:
+    """Rewards [B, R], on the last token of each episode less what the others with its prompt come to, on average.
+
+    The baseline of RLOO (Ahmadian et al. 2024, arXiv 2402.14740) before the critic's: a reward model that
+    learnt from comparisons fixes no level for a prompt, and that level is then nothing that the critic has to learn.
+    Being independent of the episode's own tokens, it leaves the policy gradient unbiased.
+
+    Args:
+        samples_per_prompt: k > 1 episodes in a row with one prompt.
+    """
+    totals = rewards.masked_fill(~response_mask, 0).sum(1).view(-1, samples_per_prompt)
+    others = (totals.sum(1, keepdim=True) - totals) / (samples_per_prompt - 1)
+    last = response_mask.sum(1) - 1
+    return rewards.scatter_add(1, last[:, None], -others.view(-1, 1))
+
+
 def generalized_advantages(
     rewards: Tensor, values: Tensor, response_mask: Tensor, gamma: float, gae_lambda: float
 ) -> tuple[Tensor, Tensor]:
@@ -84,6 +100,8 @@ def compute_targets(trajectory: Trajectory, config: PPOConfig, kl_coef: float) -
     kl = kl_per_token(trajectory.logprobs, trajectory.reference_logprobs, config.kl_estimator).masked_fill(~mask, 0)
     rewards = token_rewards(trajectory.scores, kl, trajectory.ended, mask, kl_coef, config.missing_eos_penalty)
     learnt = whiten(rewards, mask, shift_mean=False) if config.whiten_rewards else rewards
+    if config.leave_one_out:
+        learnt = leave_one_out(learnt, mask, config.samples_per_prompt)
     advantages, returns = generalized_advantages(learnt, trajectory.values, mask, config.gamma, config.gae_lambda)
     _, monte_carlo = generalized_advantages(learnt, trajectory.values, mask, config.gamma, gae_lambda=1.0)
     if config.whiten_advantages:

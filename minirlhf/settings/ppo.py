@@ -70,6 +70,11 @@ class PPOConfig(BaseModel):
     # Advantages
     gamma: float = Field(1.0, gt=0, le=1, description="discount a token")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="lambda of generalized advantage estimation")
+    leave_one_out: bool = Field(
+        False,
+        description="what an episode comes to counts minus the mean of the others with its prompt, as in RLOO; needs "
+        "samples_per_prompt above 1",
+    )
     whiten_advantages: bool = Field(True, description="advantages of the global batch to mean 0, variance 1")
 
     # Loss and optimizer
@@ -127,6 +132,8 @@ class PPOConfig(BaseModel):
                 f"samples_per_prompt ({self.samples_per_prompt}) must divide batch_size / minibatches "
                 f"({self.minibatch_size})"
             )
+        if self.leave_one_out and self.samples_per_prompt == 1:
+            raise ValueError("leave_one_out needs samples_per_prompt above 1: an episode is set against its others")
         if self.deliver == "best" and not (self.eval_every and self.kl_coef):
             raise ValueError(
                 "deliver: best needs eval_every and kl_coef above 0: the best by proxy reward alone is the most hacked"

@@ -11,6 +11,7 @@ from minirlhf.ppo.advantages import (
     explained_variance,
     generalized_advantages,
     kl_per_token,
+    leave_one_out,
     token_rewards,
     whiten,
 )
@@ -55,6 +56,31 @@ def test_generalized_advantages_are_sums_of_discounted_residuals(rows, gamma, la
             assert advantages[index, t].item() == pytest.approx(expected, abs=1e-6)
             assert returns[index, t].item() == pytest.approx(expected + v[t], abs=1e-6)
         assert advantages[index, len(row) :].eq(0).all()
+
+
+def test_leave_one_out_by_hand():
+    """Two prompts of two episodes, then one of three; what stands in the padding counts for nothing."""
+    rewards = torch.tensor([[1.0, 2.0], [5.0, 9.0], [0.0, 4.0], [-1.0, 9.0]])
+    mask = mask_of(torch.tensor([2, 1, 2, 1]), 2)
+    close(leave_one_out(rewards, mask, 2).masked_fill(~mask, 0), [[1.0, -3.0], [2.0, 0.0], [0.0, 5.0], [-5.0, 0.0]])
+    three = torch.tensor([[1.0], [2.0], [6.0]])
+    close(leave_one_out(three, mask_of(torch.tensor([1, 1, 1]), 1), 3), [[-3.0], [-1.5], [4.5]])
+
+
+@given(st.lists(st.floats(-3, 3), min_size=6, max_size=6), st.lists(st.floats(-50, 50), min_size=2, max_size=2))
+def test_leave_one_out_forgets_the_level_of_a_prompt(rewards, levels):
+    """Whatever is added to all episodes of a prompt; and a prompt's episodes come to 0 together."""
+    mask = mask_of(torch.ones(6, dtype=torch.long), 1)
+    given_rewards = torch.tensor(rewards, dtype=torch.float64)[:, None]
+    shifted = given_rewards + torch.tensor(levels, dtype=torch.float64).repeat_interleave(3)[:, None]
+    found = leave_one_out(given_rewards, mask, 3)
+    close(leave_one_out(shifted, mask, 3), found, rtol=0, atol=1e-9)
+    close(found.view(2, 3).sum(1), [0.0, 0.0], rtol=0, atol=1e-9, check_dtype=False)
+
+
+def test_leave_one_out_needs_others():
+    with pytest.raises(ValueError, match="samples_per_prompt above 1"):
+        PPOConfig(leave_one_out=True)
 
 
 @pytest.mark.parametrize("ended", [True, False])
