@@ -1,0 +1,74 @@
+"""What a reward and a judge tell apart: several summaries of each post by the SFT policy, scored by both.
+
+    python benchmarks/real_text_agreement.py --data shared/data --policy SMOLLM2    # after sft and reward
+
+Printed are the spread of each one's scores between posts and within them, and how scores go together within posts: with
+the reward's and with the judge's; of length too, and of a second judge, learnt on the reward's half of the comparisons.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import judges, real_text
+from benchmarks.runs import markdown
+from minirlhf.runtime.files import read_jsonl
+from minirlhf.runtime.stage import run, set_up
+from minirlhf.settings.params import load_params
+
+POSTS, SAMPLES = 120, 6
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with tldr_gpt4")
+    parser.add_argument("--policy", type=Path, required=True, help="folder of SmolLM2-135M-Instruct")
+    parser.add_argument("--work", type=Path, default=Path("runs/judges"), help="for features")
+    parser.add_argument("--limit", type=int, help="rows read of a file")
+    args = parser.parse_args(argv)
+    params = load_params("params.yaml")
+    args.precision = params.precision
+    set_up(params.seed, params.threads, params.arithmetic)
+
+    from minirlhf.hub.configs import load_tokenizer
+    from minirlhf.models.loading import load_policy
+    from minirlhf.models.trunk import TrunkAndHead
+    from minirlhf.rewards.model import RewardModel
+    from minirlhf.sampling.summaries import sample
+
+    prompts = [row["prompt"] for row in read_jsonl("data/prepared/posts/test.jsonl")[:POSTS]]
+    policy = TrunkAndHead(load_policy("models/sft").eval())
+    options = {"temperature": params.ppo.temperature, "max_new_tokens": params.ppo.max_new_tokens, "seed": 0}
+    drawn = sample(policy, load_tokenizer("models/sft"), prompts, samples_per_prompt=SAMPLES, **options)
+    asked = [prompt for prompt in prompts for _ in range(SAMPLES)]
+    summaries = [(prompt, text, True) for prompt, text in zip(asked, drawn.texts, strict=True)]
+    compared = real_text.comparisons(args)
+    of_rewards, of_judge = judges.cut(compared)
+    known = judges.features(args.policy, "tldr_gpt4", compared, args)
+    features = judges.extract(args.policy, summaries, args.precision)
+    scores = {
+        "reward": RewardModel.load("models/reward", batch_size=32)(asked, drawn.texts, drawn.ended.tolist()),
+        "judge": features @ judges.head_of(of_judge, known),
+        "a judge learnt on the reward's half": features @ judges.head_of(of_rewards, known),
+        "length": drawn.lengths,
+    }
+    by_post = {name: np.asarray(values, float).reshape(-1, SAMPLES) for name, values in scores.items()}
+    within = {name: (values - values.mean(1, keepdims=True)).ravel() for name, values in by_post.items()}
+    lines = []
+    for name, values in by_post.items():
+        inside = float(np.sqrt(values.var(1, ddof=1).mean()))
+        between = float(np.sqrt(max(values.mean(1).var(ddof=1) - inside**2 / SAMPLES, 0)))
+        together = [f"{np.corrcoef(within[name], within[other])[0, 1]:.2f}" for other in ("reward", "judge")]
+        lines.append(
+            [name, f"{between:.2f}", f"{inside:.2f}", f"{between**2 / (between**2 + inside**2):.0%}", *together]
+        )
+    header = ["score", "spread between posts", "within a post", "share of the variance between posts"]
+    print(markdown([*header, "correlation with the reward, within posts", "with the judge"], lines))
+
+
+if __name__ == "__main__":
+    run(main)

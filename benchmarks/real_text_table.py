@@ -1,0 +1,153 @@
+"""The table of runs on Reddit posts: a run's rows are kept as it ends, and put together.
+
+    python benchmarks/real_text_table.py --add . --minutes 61     # what the pipeline made in a folder, after dvc repro
+    python benchmarks/real_text_table.py                          # docs/real_text.png, and tables in Markdown
+
+Kept are, with the method and the seed of each run:
+
+- benchmarks/real_text_runs.csv: what evaluate found of a system, each policy at its own best temperature
+- benchmarks/real_text_posts.csv: of each held-out post who won, by the judge apart and by the training reward
+- benchmarks/real_text_curves.csv: PPO's updates
+
+All intervals draw posts; of several runs each post has the mean over them, so an interval says how sure the mean of
+these runs is on other posts, not on other runs: those stand one by one.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.runs import append, markdown, rows_of
+from minirlhf.evaluation.winrate import wins_by_score
+from minirlhf.runtime.files import read_jsonl, read_object
+from minirlhf.settings.params import load_params
+from minirlhf.statistics.bootstrap import Bootstrap
+
+HERE = Path(__file__).resolve().parent
+RUNS, POSTS, CURVES = (HERE / f"real_text_{name}.csv" for name in ("runs", "posts", "curves"))
+PICTURE = HERE.parent / "docs" / "real_text.png"
+PANELS = {"reward": "training reward", "kl": "KL from SFT, nats", "length": "length, tokens"}
+MEASURES = ("reward", "judge", "rougeL", "length", "ended", "coverage", "title", "repetition")
+RUN_COLUMNS = ("method", "seed", "system", "temperature", "posts", *MEASURES, "question", "kl", "minutes")
+POST_COLUMNS = ("method", "seed", "post", "judge", "reward", "gained", "author")
+CURVE_COLUMNS = ("method", "seed", "update", "episodes", "reward", "kl", "length", "ended", "entropy")
+# What the tables show, and how.
+FIGURES = {"reward": ".2f", "kl": ".1f", "rougeL": ".3f", "length": ".1f", "title": ".1%", "minutes": ".0f"}
+WON = {"judge": ".1%", "reward": ".1%", "gained": ".2f", "author": ".1%"}
+HABITS = ("ended", "question", "coverage", "repetition")
+SYSTEMS = {"reference": "reference", "sft": "sft_best", "ppo": "ppo_best"}  # in measures.csv -> in summaries.jsonl
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--add", type=Path, help="the folder of a run that ended")
+    parser.add_argument("--minutes", type=float, help="that its training by this method took")
+    args = parser.parse_args(argv)
+    if args.add:
+        add(args.add, args.minutes)
+    else:
+        print(tables(rows_of(RUNS), rows_of(POSTS)))
+        draw(rows_of(CURVES))
+
+
+def add(folder: Path, minutes: float | None) -> None:
+    """Keep the rows of a run."""
+    params = load_params(folder / "params.yaml")
+    run = {"method": params.algorithm, "seed": params.seed if params.ppo_seed is None else params.ppo_seed}
+    found = read_object(folder / "details/evaluate.json")
+    summaries = read_jsonl(folder / "details/summaries.jsonl")
+    measured = {(row["decoding"], row["system"], row["measure"]): float(row["value"])
+                for row in rows_of(folder / "details/measures.csv")}  # fmt: skip
+    rows = []
+    for system, name in SYSTEMS.items():
+        decoding = "sampled" if system == "reference" else "best"
+        rows.append(run | {"system": system, "posts": len(summaries), "kl": found["kl"] if system == "ppo" else "",
+                           "temperature": found["best"][system]["temperature"] if decoding == "best" else "",
+                           "minutes": minutes if system == "ppo" else "",
+                           "question": np.mean([row[name]["summary"].strip().endswith("?") for row in summaries])}
+                    | {measure: measured[decoding, system, measure] for measure in MEASURES})  # fmt: skip
+    append(RUNS, RUN_COLUMNS, rows)
+    scores = {name: {key: np.array([row[name][key] for row in summaries]) for key in ("judge", "reward")}
+              for name in SYSTEMS.values()}  # fmt: skip
+    after, before, author = (scores[name] for name in ("ppo_best", "sft_best", "reference"))
+    wins = {key: wins_by_score(after[key], before[key]) for key in ("judge", "reward")}
+    against = wins_by_score(after["judge"], author["judge"])
+    append(POSTS, POST_COLUMNS, (
+        run | {"post": at, "judge": wins["judge"][at], "reward": wins["reward"][at], "author": against[at],
+               "gained": after["reward"][at] - before["reward"][at]} for at in range(len(summaries))))  # fmt: skip
+    if params.algorithm == "ppo":
+        updates = [row for row in rows_of(folder / "plots/ppo.csv") if row["reward"]]
+        append(CURVES, CURVE_COLUMNS, ({name: (run | row)[name] for name in CURVE_COLUMNS} for row in updates))
+
+
+def tables(runs: list[dict], posts: list[dict]) -> str:
+    """What all runs say, in Markdown: of each system, of each run, and what the summaries are like."""
+    systems = {
+        "author": [row for row in runs if row["system"] == "reference"],
+        "SFT": [row for row in runs if row["system"] == "sft"],
+    }
+    for method in dict.fromkeys(row["method"] for row in runs):
+        systems[method.upper()] = [row for row in runs if (row["system"], row["method"]) == ("ppo", method)]
+    of_systems, of_runs, of_summaries = [], [], []
+    for name, rows in systems.items():
+        seeds = "" if name == "author" else str(len({row["seed"] for row in rows}))
+        said = [row for row in posts if row["method"].upper() == name]
+        figures = [_mean(rows, key, form) for key, form in FIGURES.items()]
+        of_systems.append([name, seeds, _pooled(said, "judge", ".1%"), _pooled(said, "reward", ".1%"), *figures])
+        of_summaries.append([name, *(_mean(rows, key, ".1%") for key in HABITS)])
+        for row in rows if said else ():
+            mine = [post for post in said if post["seed"] == row["seed"]]
+            pooled = [_pooled(mine, key, form) for key, form in WON.items()]
+            of_runs.append([name, row["seed"], f"{float(row['temperature']):g}", *pooled, _mean([row], "kl", ".1f")])
+    beats = ["beats SFT, by the judge apart", "by the training reward"]
+    figures = ["reward", "KL, nats", "ROUGE-L", "tokens", "copies the title", "minutes"]
+    won = [*beats, "reward gained", "beats the author, by the judge apart"]
+    habits = ["ends by itself", "ends in a question mark", "words copied from the post", "words repeated"]
+    return "\n\n".join([
+        markdown(["policy", "seeds", *beats, *figures], of_systems),
+        markdown(["policy", "seed", "its best temperature", *won, "KL, nats"], of_runs),
+        markdown(["policy", *habits], of_summaries),
+    ])  # fmt: skip
+
+
+def draw(updates: list[dict]) -> None:
+    """PPO's curves, a line a run."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from minirlhf.report.style import BLUE, GREEN, ORANGE, PURPLE, RC, label_axes
+
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(10.5, 3), layout="constrained")
+        for ax, (column, unit) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+            colors = dict(
+                zip(dict.fromkeys(row["seed"] for row in updates), (BLUE, ORANGE, GREEN, PURPLE), strict=False)
+            )
+            for seed, color in colors.items():
+                mine = [(int(row["episodes"]), float(row[column])) for row in updates if row["seed"] == seed]
+                ax.plot(*zip(*mine, strict=True), color=color, label=f"seed {seed}")
+            label_axes(ax, "episodes", unit)
+        figure.axes[0].legend(frameon=False)
+        figure.savefig(PICTURE, dpi=110, metadata={"Software": None})
+
+
+def _mean(rows: list[dict], name: str, form: str) -> str:
+    values = [float(row[name]) for row in rows if row[name]]
+    return f"{np.mean(values):{form}}" if values else ""
+
+
+def _pooled(rows: list[dict], name: str, form: str) -> str:
+    """The mean over runs of each post, with an interval over posts; nothing where there are no runs."""
+    if not rows:
+        return ""
+    by_post = [[float(row[name]) for row in rows if row["post"] == post] for post in {row["post"]: 0 for row in rows}]
+    found = Bootstrap(0, 1000).mean(np.mean(by_post, axis=1))
+    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
+
+
+if __name__ == "__main__":
+    main()
