@@ -41,6 +41,8 @@ MAX_PROMPT = 160  # tokens of a prompt that can be cut, as in profiles/smollm2.y
 STRENGTHS = (0.001, 0.003, 0.01, 0.03)  # C of the regression, chosen by posts left out of the judge's own
 SHARES, DRAWS = (0.125, 0.25, 0.5, 1.0), 5
 Features = dict  # summary -> [width]
+HEADER = ["model", "judge learnt on", "examined on", "accuracy", "minus the best rule of length",
+          "minus that of a system", "may judge"]  # of what `line` gives  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -54,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     set_up(0, args.threads, "native")
     args.work.mkdir(parents=True, exist_ok=True)
-    rows = {name: [row for split in ("train", "validation") for row in _read(args, name, split)] for name in SETS}
+    rows = {name: comparisons(args, name) for name in SETS}
     authors = {row["completion"].strip() for split in ("train", "validation")
                for row in read_jsonl(args.data / POSTS / f"{split}.jsonl")}  # fmt: skip
     table, curve = [], []
@@ -73,8 +75,7 @@ def main(argv: list[str] | None = None) -> None:
             table.append(line(model.name, f"the other half of {name}", name, rows[name], scores, authors))
             examined[name][f"{model.name}, by post"] = scores
             curve.append([model.name, name, *(f"{growth(halves, known[name], part):.3f}" for part in SHARES)])
-    header = ["model", "judge learnt on", "examined on", "accuracy", "minus the best rule of length"]
-    print(markdown([*header, "minus that of a system", "may judge"], table))
+    print(markdown(HEADER, table))
     print(f"\nAccuracy on the other half by the share of the judge's half, a mean of {DRAWS} draws of posts:\n")
     print(markdown(["model", "comparisons", *(f"{part:.1%}" for part in SHARES)], curve))
     for name, scores in examined.items():
@@ -85,8 +86,10 @@ def main(argv: list[str] | None = None) -> None:
         print("\n".join(["", *sentences(document)]), overview(document).markdown(), sep="\n\n")
 
 
-def _read(args: argparse.Namespace, name: str, split: str) -> list[dict]:
-    return read_comparisons(str(args.data / name), split, limit=args.limit).rows
+def comparisons(args: argparse.Namespace, name: str) -> list[dict]:
+    """The comparisons of a data set, those of training first."""
+    found = [read_comparisons(str(args.data / name), split, limit=args.limit) for split in ("train", "validation")]
+    return [row for part in found for row in part.rows]
 
 
 def features(folder: Path, name: str, rows: list[dict], args: argparse.Namespace) -> Features:

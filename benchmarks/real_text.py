@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     for split, rows in posts(args).items():
         write_jsonl(own / "posts" / f"{split}.jsonl", rows)
         print(f"posts, {split}: {len(rows)}")
-    compared = comparisons(args)
+    compared = judges.comparisons(args, "tldr_gpt4")
     rewards, judged = judges.cut(compared)
     for split, rows in by_post(rewards).items():
         write_jsonl(own / "comparisons" / f"{split}.jsonl", rows)
@@ -84,12 +84,6 @@ def posts(args: argparse.Namespace) -> dict[str, list[dict]]:
     return {"test": rows[: ends[0]], "validation": rows[ends[0] : ends[1]], "train": rows[ends[1] :]}
 
 
-def comparisons(args: argparse.Namespace) -> list[dict]:
-    """All comparisons by GPT-4."""
-    return [row for split in ("train", "validation") for row in
-            judges.read_comparisons(str(args.data / "tldr_gpt4"), split, limit=args.limit).rows]  # fmt: skip
-
-
 def by_post(rows: list[dict]) -> dict[str, list[dict]]:
     """Comparisons by split, no post in two of them."""
     order = sorted({row["prompt"] for row in rows})
@@ -121,9 +115,8 @@ def make_judge(backbone: Path, known: judges.Features, rewards: list[dict], judg
 
     head = judges.head_of(judged, known)
     scores = judges.score({summary: known[summary] for summary in summaries_of(rewards)}, head)
-    header = ["model", "judge learnt on", "examined on", "accuracy", "minus the best rule of length"]
     row = judges.line(backbone.name, "the other half", "the reward's half", rewards, scores, set())
-    print(markdown([*header, "minus that of a system", "may judge"], [row]))
+    print(markdown(judges.HEADER, [row]))
     model = AutoModelForSequenceClassification.from_pretrained(backbone, num_labels=1, pad_token_id=0)
     with torch.no_grad():
         model.score.weight.copy_(torch.tensor(head, dtype=torch.float32)[None])

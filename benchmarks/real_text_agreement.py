@@ -14,7 +14,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import judges, real_text
+from benchmarks import judges
 from benchmarks.runs import markdown
 from minirlhf.runtime.files import read_jsonl
 from minirlhf.runtime.stage import run, set_up
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     drawn = sample(policy, load_tokenizer("models/sft"), prompts, samples_per_prompt=SAMPLES, **options)
     asked = [prompt for prompt in prompts for _ in range(SAMPLES)]
     summaries = [(prompt, text, True) for prompt, text in zip(asked, drawn.texts, strict=True)]
-    compared = real_text.comparisons(args)
+    compared = judges.comparisons(args, "tldr_gpt4")
     of_rewards, of_judge = judges.cut(compared)
     known = judges.features(args.policy, "tldr_gpt4", compared, args)
     features = judges.extract(args.policy, summaries, args.precision)
