@@ -78,7 +78,8 @@ def posts(args: argparse.Namespace) -> dict[str, list[dict]]:
         )
 
     files = [args.data / name / f"{split}.jsonl" for name in ("tldr", "tldr_more") for split in ("train", "validation")]
-    rows = [row for file in files for row in read_jsonl(file)[: args.limit] if fits(row)]
+    once = {row["prompt"]: row for file in files for row in read_jsonl(file)[: args.limit] if fits(row)}
+    rows = list(once.values())
     random.Random(0).shuffle(rows)
     ends = TEST, TEST + VALIDATION
     return {"test": rows[: ends[0]], "validation": rows[ends[0] : ends[1]], "train": rows[ends[1] :]}

@@ -39,7 +39,12 @@ CURVE_COLUMNS = ("method", "seed", "update", "episodes", "reward", "kl", "length
 FIGURES = {"reward": ".2f", "kl": ".1f", "rougeL": ".3f", "length": ".1f", "title": ".1%", "minutes": ".0f"}
 WON = {"judge": ".1%", "reward": ".1%", "gained": ".2f", "author": ".1%"}
 HABITS = ("ended", "question", "coverage", "repetition")
-SYSTEMS = {"reference": "reference", "sft": "sft_best", "ppo": "ppo_best"}  # in measures.csv -> in summaries.jsonl
+# name here -> policy and decoding in measures.csv, name in summaries.jsonl
+SYSTEMS = {
+    "author": ("reference", "sampled", "reference"),
+    "sft": ("sft", "best", "sft_best"),
+    "aligned": ("ppo", "best", "ppo_best"),
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -63,39 +68,51 @@ def add(folder: Path, minutes: float | None) -> None:
     measured = {(row["decoding"], row["system"], row["measure"]): float(row["value"])
                 for row in rows_of(folder / "details/measures.csv")}  # fmt: skip
     rows = []
-    for system, name in SYSTEMS.items():
-        decoding = "sampled" if system == "reference" else "best"
-        rows.append(run | {"system": system, "posts": len(summaries), "kl": found["kl"] if system == "ppo" else "",
-                           "temperature": found["best"][system]["temperature"] if decoding == "best" else "",
-                           "minutes": minutes if system == "ppo" else "",
-                           "question": np.mean([row[name]["summary"].strip().endswith("?") for row in summaries])}
-                    | {measure: measured[decoding, system, measure] for measure in MEASURES})  # fmt: skip
+    for system, (policy, decoding, name) in SYSTEMS.items():
+        ours = system == "aligned"
+        temperature = found["best"][policy]["temperature"] if decoding == "best" else ""
+        kl = found["kl"] if ours else ""
+        means = {measure: measured[decoding, policy, measure] for measure in MEASURES}
+        texts = [row[name]["summary"] for row in summaries]
+        rows.append(row_of(run, system, temperature, kl, minutes if ours else "", means, texts))
     append(RUNS, RUN_COLUMNS, rows)
-    scores = {name: {key: np.array([row[name][key] for row in summaries]) for key in ("judge", "reward")}
-              for name in SYSTEMS.values()}  # fmt: skip
-    after, before, author = (scores[name] for name in ("ppo_best", "sft_best", "reference"))
-    wins = {key: wins_by_score(after[key], before[key]) for key in ("judge", "reward")}
-    against = wins_by_score(after["judge"], author["judge"])
-    append(POSTS, POST_COLUMNS, (
-        run | {"post": at, "judge": wins["judge"][at], "reward": wins["reward"][at], "author": against[at],
-               "gained": after["reward"][at] - before["reward"][at]} for at in range(len(summaries))))  # fmt: skip
+    append(POSTS, POST_COLUMNS, posts_of(run, *scores_of(summaries, "ppo_best", "sft_best", "reference")))
     if params.algorithm == "ppo":
         updates = [row for row in rows_of(folder / "plots/ppo.csv") if row["reward"]]
         append(CURVES, CURVE_COLUMNS, ({name: (run | row)[name] for name in CURVE_COLUMNS} for row in updates))
 
 
+def row_of(run: dict, system: str, temperature, kl, minutes, means: dict[str, float], texts: list[str]) -> dict:
+    """The row of a system: of `means` those of MEASURES."""
+    asked = np.mean([text.strip().endswith("?") for text in texts])
+    row = run | {"system": system, "temperature": temperature, "posts": len(texts), "question": asked, "kl": kl}
+    return row | {"minutes": minutes} | {name: means[name] for name in MEASURES}
+
+
+def scores_of(summaries: list[dict], *names: str) -> list[dict[str, np.ndarray]]:
+    """Of each of these systems in a summaries.jsonl, [posts] scores by the judge apart and by the training reward."""
+    return [{key: np.array([row[name][key] for row in summaries]) for key in ("judge", "reward")} for name in names]
+
+
+def posts_of(run: dict, after: dict, before: dict, author: dict) -> list[dict]:
+    """A row a post: what an aligned policy won against SFT, and against the author; arguments as of `scores_of`."""
+    won = {key: wins_by_score(after[key], before[key]) for key in ("judge", "reward")}
+    won |= {"author": wins_by_score(after["judge"], author["judge"]), "gained": after["reward"] - before["reward"]}
+    return [run | {"post": at} | {key: won[key][at] for key in won} for at in range(len(after["judge"]))]
+
+
 def tables(runs: list[dict], posts: list[dict]) -> str:
     """What all runs say, in Markdown: of each system, of each run, and what the summaries are like."""
     systems = {
-        "author": [row for row in runs if row["system"] == "reference"],
+        "author": [row for row in runs if row["system"] == "author"],
         "SFT": [row for row in runs if row["system"] == "sft"],
     }
     for method in dict.fromkeys(row["method"] for row in runs):
-        systems[method.upper()] = [row for row in runs if (row["system"], row["method"]) == ("ppo", method)]
+        systems[_shown(method)] = [row for row in runs if (row["system"], row["method"]) == ("aligned", method)]
     of_systems, of_runs, of_summaries = [], [], []
     for name, rows in systems.items():
         seeds = "" if name == "author" else str(len({row["seed"] for row in rows}))
-        said = [row for row in posts if row["method"].upper() == name]
+        said = [row for row in posts if _shown(row["method"]) == name]
         figures = [_mean(rows, key, form) for key, form in FIGURES.items()]
         of_systems.append([name, seeds, _pooled(said, "judge", ".1%"), _pooled(said, "reward", ".1%"), *figures])
         of_summaries.append([name, *(_mean(rows, key, ".1%") for key in HABITS)])
@@ -133,6 +150,10 @@ def draw(updates: list[dict]) -> None:
             label_axes(ax, "episodes", unit)
         figure.axes[0].legend(frameon=False)
         figure.savefig(PICTURE, dpi=110, metadata={"Software": None})
+
+
+def _shown(method: str) -> str:
+    return method if " " in method else method.upper()
 
 
 def _mean(rows: list[dict], name: str, form: str) -> str:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import real_text_table
 from minirlhf.runtime.errors import UserError
-from minirlhf.runtime.files import read_csv, read_json, read_jsonl, write_json, write_jsonl
+from minirlhf.runtime.files import read_csv, read_json, read_jsonl, write_csv, write_json, write_jsonl
 from stages import evaluate
 from tests.hub.chat_server import ChatServer, longer
 
@@ -88,6 +89,30 @@ def test_a_language_model_judges_and_a_rerun_asks_nothing(run_stage, tmp_path, m
     judged = {(row["decoding"], row["judge"]) for row in read_csv(tmp_path / "out" / "win_rates.csv")}
     decodings = {(decoding, "training reward") for decoding in ("best", "sampled", "greedy")}
     assert judged == {("best", "some/judge")} | decodings
+
+
+def test_the_table_of_runs_on_real_text_says_what_the_stage_found(run_stage, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("def letters(prompts, responses): return [r.count('e') for r in responses]")
+    run_stage(False, judge={"kind": "function", "name": f"{tmp_path}/mine.py:letters"})
+    (tmp_path / "out").rename(tmp_path / "details")
+    updates = [{name: at for name in real_text_table.CURVE_COLUMNS if name not in ("method", "seed")} for at in (1, 2)]
+    write_csv(tmp_path / "plots" / "ppo.csv", updates)
+    for name in ("RUNS", "POSTS", "CURVES", "PICTURE"):
+        monkeypatch.setattr(real_text_table, name, tmp_path / f"{name}.png")
+    real_text_table.main(["--add", str(tmp_path), "--minutes", "7"])
+    runs, posts = (real_text_table.rows_of(tmp_path / f"{name}.png") for name in ("RUNS", "POSTS"))
+    metrics = read_json(tmp_path / "details" / "evaluate.json")
+    assert len(posts) == 24 and [row["system"] for row in runs] == ["author", "sft", "aligned"]
+    shown = real_text_table.tables(runs, posts).splitlines()
+    aligned = next(line for line in shown if line.startswith("| PPO")).split(" | ")
+    assert aligned[2].startswith(f"{metrics['win_rate']['ppo_vs_sft']['value']:.1%} (")
+    assert aligned[4:6] == [f"{metrics['best']['ppo']['reward']:.2f}", f"{metrics['kl']:.1f}"]
+    # Two equal runs say the same, and no more: the interval draws posts, of which there are as many.
+    again = [row | {"seed": "2"} for row in posts]
+    twice = real_text_table.tables(runs, [*posts, *again]).splitlines()
+    assert next(line for line in twice if line.startswith("| PPO")).split(" | ")[2] == aligned[2]
+    real_text_table.main([])
+    assert (tmp_path / "PICTURE.png").stat().st_size > 0 and (tmp_path / "CURVES.png").read_text().count("ppo") == 2
 
 
 def test_no_posts_is_one_clear_line(make_settings, tmp_path):
