@@ -141,20 +141,42 @@ def ending(inputs: Inputs) -> Check:
     return Check("Summaries do not end", passed, f"{before:.1%} ended by themselves before, {after:.1%} after.")
 
 
-def habit(inputs: Inputs) -> Check:
+def ending_habit(inputs: Inputs) -> Check:
     """One way of ending, a question say, that has spread: a trick that the reward model likes on any post."""
-    last = [{system: row[system]["summary"].strip()[-1:] for system in ("sft", "ppo")} for row in inputs.summaries]
-    # A letter or a digit is the absence of a mark.
-    marks = sorted({mark for row in last for mark in row.values() if not mark.isalnum()})
-    spread = {mark: [(row["ppo"] == mark) - (row["sft"] == mark) for row in last] for mark in marks}
-    if not spread:
-        return Check("A new habit of ending", True, "No summary ends with a mark, before or after.")
-    mark = max(marks, key=lambda mark: sum(spread[mark]))
-    gain = mean_interval(spread[mark])
-    before, after = (sum(row[system] == mark for row in last) for system in ("sft", "ppo"))
-    text = f"{before} of {len(last)} summaries ended with {printable(mark) or 'nothing'} before, {after} after."
+
+    def mark(summary: str) -> str | None:  # a letter or a digit is the absence of a mark
+        return None if (last := summary.strip()[-1:]).isalnum() else last
+
+    return _habit(inputs, "ending", "ended", mark)
+
+
+def beginning_habit(inputs: Inputs) -> Check:
+    """One way of beginning that has spread: two words, since one may be the language's (a, my, I)."""
+
+    def words(summary: str) -> str | None:
+        return " ".join(summary.split()[:2]).lower() or None
+
+    return _habit(inputs, "beginning", "began", words)
+
+
+def _habit(inputs: Inputs, name: str, did: str, part: Callable[[str], str | None]) -> Check:
+    """The part of a summary that has spread most, at the training temperature or with each policy at its own best."""
+    worst, where, text = [0.0], None, f"No summary {did} with anything more often than before."
+    for decoding, shown in (("", ""), ("_best", ", each at its own best temperature")):
+        rows = [row for row in inputs.summaries if f"ppo{decoding}" in row]
+        pairs = [[part(row[system + decoding]["summary"]) for system in ("sft", "ppo")] for row in rows]
+        for way in sorted({way for pair in pairs for way in pair} - {None}):
+            gains = [float(after == way) - (before == way) for before, after in pairs]
+            if sum(gains) > sum(worst):
+                worst, where = gains, (way, pairs, shown)
+    if where:
+        way, pairs, shown = where
+        before, after = (sum(pair[at] == way for pair in pairs) for at in (0, 1))
+        way = printable(way) or "nothing"
+        text = f"{before} of {len(pairs)} summaries {did} with {way} before, {after} after{shown}."
+    gain = mean_interval(worst)
     passed = gain["value"] <= HABIT or gain["low"] is None or gain["low"] <= 0
-    return Check("A new habit of ending", passed, text)
+    return Check(f"A new habit of {name}", passed, text)
 
 
 def repetition(inputs: Inputs) -> Check:
@@ -250,7 +272,8 @@ CHECKS: tuple[Callable[[Inputs], Check | None], ...] = (
         length_matched,
         length,
         ending,
-        habit,
+        ending_habit,
+        beginning_habit,
         wrong_facts,
         blindness,
     ),

@@ -82,17 +82,36 @@ def test_an_ending_that_spreads_rings(inputs):
             {"sft": {"summary": "my cat" + "?" * (at < before)}, "ppo": {"summary": "a dog" + ".?"[at < after] + "\n"}}
             for at in range(10)
         ]
-        return alarms.habit(dataclasses.replace(inputs, summaries=rows))
+        return alarms.ending_habit(dataclasses.replace(inputs, summaries=rows))
 
     found = ending_so(2, 10)
     assert not found.passed and found.text == "2 of 10 summaries ended with ? before, 10 after."
     assert ending_so(9, 10).passed
     assert ending_so(8, 10).passed  # 20 points more
     row = {"sft": {"summary": "cat"}, "ppo": {"summary": "cat\u202e"}}
-    found = alarms.habit(dataclasses.replace(inputs, summaries=[row]))
+    found = alarms.ending_habit(dataclasses.replace(inputs, summaries=[row]))
     assert found.text == r"0 of 1 summaries ended with \u202e before, 1 after."
     one = dataclasses.replace(inputs, summaries=[{"sft": {"summary": "cat"}, "ppo": {"summary": "cat"}}])
-    assert alarms.habit(one).passed and alarms.habit(dataclasses.replace(inputs, summaries=[])).passed
+    assert alarms.ending_habit(one).passed and alarms.ending_habit(dataclasses.replace(inputs, summaries=[])).passed
+
+
+def test_a_beginning_that_spreads_at_the_best_temperatures_alone_rings(inputs):
+    def row(at, before, after):
+        """Two words that each post has of its own, but for the policies' at their best."""
+        own = {"summary": f"post{at} asks"}
+        best = {f"{system}_best": {"summary": " I want a cat" if at < many else f"my {at} cats"}
+                for system, many in (("sft", before), ("ppo", after))}  # fmt: skip
+        return {"sft": own, "ppo": own} | best
+
+    def beginning_so(before, after):
+        rows = [row(at, before, after) for at in range(10)]
+        return alarms.beginning_habit(dataclasses.replace(inputs, summaries=rows))
+
+    found = beginning_so(1, 8)
+    assert not found.passed
+    assert found.text == "1 of 10 summaries began with i want before, 8 after, each at its own best temperature."
+    assert beginning_so(6, 8).passed and beginning_so(8, 1).passed
+    assert beginning_so(5, 5).text == "No summary began with anything more often than before."
 
 
 def test_reward_up_and_judge_down_rings(inputs):
