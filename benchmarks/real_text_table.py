@@ -8,6 +8,7 @@ Kept are, with the method and the seed of each run:
 - benchmarks/real_text_runs.csv: what evaluate found of a system, each policy at its own best temperature
 - benchmarks/real_text_posts.csv: of each held-out post who won, by the judge apart and by the training reward
 - benchmarks/real_text_curves.csv: PPO's updates
+- benchmarks/real_text_path.csv: scores of the first held-out posts at each snapshot of PPO, at the training temperature
 
 All intervals draw posts; of several runs each post has the mean over them, so an interval says how sure the mean of
 these runs is on other posts, not on other runs: those stand one by one.
@@ -15,6 +16,7 @@ these runs is on other posts, not on other runs: those stand one by one.
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +30,23 @@ from minirlhf.settings.params import load_params
 from minirlhf.statistics.bootstrap import Bootstrap
 
 HERE = Path(__file__).resolve().parent
-RUNS, POSTS, CURVES = (HERE / f"real_text_{name}.csv" for name in ("runs", "posts", "curves"))
+RUNS, POSTS, CURVES, PATH = (HERE / f"real_text_{name}.csv" for name in ("runs", "posts", "curves", "path"))
 PICTURE = HERE.parent / "docs" / "real_text.png"
-PANELS = {"reward": "training reward", "kl": "KL from SFT, nats", "length": "length, tokens"}
+PANELS = {  # of the picture: column -> unit; the first two are of held-out posts, the others of PPO's updates
+    "proxy": "training reward, held-out posts",
+    "gold": "the judge's score, held-out posts",
+    "kl": "KL from SFT, nats",
+    "length": "length, tokens",
+}
 MEASURES = ("reward", "judge", "rougeL", "length", "ended", "coverage", "title", "repetition")
-RUN_COLUMNS = ("method", "seed", "system", "temperature", "posts", *MEASURES, "question", "kl", "minutes")
-POST_COLUMNS = ("method", "seed", "post", "judge", "reward", "gained", "author")
+RUN_COLUMNS = ("method", "seed", "system", "temperature", "posts", *MEASURES, "question", "opening", "kl", "minutes")
+POST_COLUMNS = ("method", "seed", "post", "judge", "reward", "gained", "author", "greedy")
 CURVE_COLUMNS = ("method", "seed", "update", "episodes", "reward", "kl", "length", "ended", "entropy")
+PATH_COLUMNS = ("method", "seed", "episodes", "proxy", "gold")
 # What the tables show, and how.
 FIGURES = {"reward": ".2f", "kl": ".1f", "rougeL": ".3f", "length": ".1f", "title": ".1%", "minutes": ".0f"}
-WON = {"judge": ".1%", "reward": ".1%", "gained": ".2f", "author": ".1%"}
-HABITS = ("ended", "question", "coverage", "repetition")
+WON = {"judge": ".1%", "greedy": ".1%", "reward": ".1%", "gained": ".2f", "author": ".1%"}
+HABITS = ("ended", "question", "opening", "coverage", "repetition")
 # name here -> policy and decoding in measures.csv, name in summaries.jsonl
 SYSTEMS = {
     "author": ("reference", "sampled", "reference"),
@@ -56,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
         add(args.add, args.minutes)
     else:
         print(tables(rows_of(RUNS), rows_of(POSTS)))
-        draw(rows_of(CURVES))
+        draw(rows_of(CURVES), rows_of(PATH))
 
 
 def add(folder: Path, minutes: float | None) -> None:
@@ -76,17 +84,24 @@ def add(folder: Path, minutes: float | None) -> None:
         texts = [row[name]["summary"] for row in summaries]
         rows.append(row_of(run, system, temperature, kl, minutes if ours else "", means, texts))
     append(RUNS, RUN_COLUMNS, rows)
-    append(POSTS, POST_COLUMNS, posts_of(run, *scores_of(summaries, "ppo_best", "sft_best", "reference")))
+    after, before = scores_of(summaries, "ppo_greedy", "sft_greedy")
+    greedy = wins_by_score(after["judge"], before["judge"])
+    append(POSTS, POST_COLUMNS, posts_of(run, *scores_of(summaries, "ppo_best", "sft_best", "reference"), greedy))
     if params.algorithm == "ppo":
         updates = [row for row in rows_of(folder / "plots/ppo.csv") if row["reward"]]
         append(CURVES, CURVE_COLUMNS, ({name: (run | row)[name] for name in CURVE_COLUMNS} for row in updates))
+        path = [row for row in rows_of(folder / "details/frontier.csv") if row["method"] == "ppo"]
+        append(PATH, PATH_COLUMNS, (run | {"episodes": row["point"], "proxy": row["proxy"], "gold": row["gold"]}
+                                    for row in path))  # fmt: skip
 
 
 def row_of(run: dict, system: str, temperature, kl, minutes, means: dict[str, float], texts: list[str]) -> dict:
     """The row of a system: of `means` those of MEASURES."""
-    asked = np.mean([text.strip().endswith("?") for text in texts])
-    row = run | {"system": system, "temperature": temperature, "posts": len(texts), "question": asked, "kl": kl}
-    return row | {"minutes": minutes} | {name: means[name] for name in MEASURES}
+    openings = Counter(" ".join(text.split()[:2]).lower() for text in texts)
+    habits = {"question": np.mean([text.strip().endswith("?") for text in texts]),
+              "opening": max(openings.values()) / len(texts)}  # fmt: skip
+    row = run | {"system": system, "temperature": temperature, "posts": len(texts), "kl": kl, "minutes": minutes}
+    return row | habits | {name: means[name] for name in MEASURES}
 
 
 def scores_of(summaries: list[dict], *names: str) -> list[dict[str, np.ndarray]]:
@@ -94,10 +109,11 @@ def scores_of(summaries: list[dict], *names: str) -> list[dict[str, np.ndarray]]
     return [{key: np.array([row[name][key] for row in summaries]) for key in ("judge", "reward")} for name in names]
 
 
-def posts_of(run: dict, after: dict, before: dict, author: dict) -> list[dict]:
+def posts_of(run: dict, after: dict, before: dict, author: dict, greedy: np.ndarray | None = None) -> list[dict]:
     """A row a post: what an aligned policy won against SFT, and against the author; arguments as of `scores_of`."""
     won = {key: wins_by_score(after[key], before[key]) for key in ("judge", "reward")}
     won |= {"author": wins_by_score(after["judge"], author["judge"]), "gained": after["reward"] - before["reward"]}
+    won["greedy"] = [""] * len(won["gained"]) if greedy is None else greedy
     return [run | {"post": at} | {key: won[key][at] for key in won} for at in range(len(after["judge"]))]
 
 
@@ -111,7 +127,7 @@ def tables(runs: list[dict], posts: list[dict]) -> str:
         systems[_shown(method)] = [row for row in runs if (row["system"], row["method"]) == ("aligned", method)]
     of_systems, of_runs, of_summaries = [], [], []
     for name, rows in systems.items():
-        seeds = "" if name == "author" else str(len({row["seed"] for row in rows}))
+        seeds = "" if name in ("author", "SFT") else str(len({row["seed"] for row in rows}))  # one SFT for all runs
         said = [row for row in posts if _shown(row["method"]) == name]
         figures = [_mean(rows, key, form) for key, form in FIGURES.items()]
         of_systems.append([name, seeds, _pooled(said, "judge", ".1%"), _pooled(said, "reward", ".1%"), *figures])
@@ -122,8 +138,14 @@ def tables(runs: list[dict], posts: list[dict]) -> str:
             of_runs.append([name, row["seed"], f"{float(row['temperature']):g}", *pooled, _mean([row], "kl", ".1f")])
     beats = ["beats SFT, by the judge apart", "by the training reward"]
     figures = ["reward", "KL, nats", "ROUGE-L", "tokens", "copies the title", "minutes"]
-    won = [*beats, "reward gained", "beats the author, by the judge apart"]
-    habits = ["ends by itself", "ends in a question mark", "words copied from the post", "words repeated"]
+    won = [beats[0], "both greedy", beats[1], "reward gained", "beats the author, by the judge apart"]
+    habits = [
+        "ends by itself",
+        "ends in a question mark",
+        "has the commonest beginning",
+        "words copied from the post",
+        "words repeated",
+    ]
     return "\n\n".join([
         markdown(["policy", "seeds", *beats, *figures], of_systems),
         markdown(["policy", "seed", "its best temperature", *won, "KL, nats"], of_runs),
@@ -131,22 +153,21 @@ def tables(runs: list[dict], posts: list[dict]) -> str:
     ])  # fmt: skip
 
 
-def draw(updates: list[dict]) -> None:
+def draw(updates: list[dict], path: list[dict]) -> None:
     """PPO's curves, a line a run."""
     import matplotlib
     from matplotlib.figure import Figure
 
     from minirlhf.report.style import BLUE, GREEN, ORANGE, PURPLE, RC, label_axes
 
+    colors = dict(zip(dict.fromkeys(row["seed"] for row in updates), (BLUE, ORANGE, GREEN, PURPLE), strict=False))
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(10.5, 3), layout="constrained")
+        figure = Figure(figsize=(12.5, 3), layout="constrained")
         for ax, (column, unit) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
-            colors = dict(
-                zip(dict.fromkeys(row["seed"] for row in updates), (BLUE, ORANGE, GREEN, PURPLE), strict=False)
-            )
+            rows, marker = (path, "o") if column in PATH_COLUMNS else (updates, "")
             for seed, color in colors.items():
-                mine = [(int(row["episodes"]), float(row[column])) for row in updates if row["seed"] == seed]
-                ax.plot(*zip(*mine, strict=True), color=color, label=f"seed {seed}")
+                mine = [(int(row["episodes"]), float(row[column])) for row in rows if row["seed"] == seed]
+                ax.plot(*zip(*mine, strict=True), color=color, marker=marker, markersize=4, label=f"seed {seed}")
             label_axes(ax, "episodes", unit)
         figure.axes[0].legend(frameon=False)
         figure.savefig(PICTURE, dpi=110, metadata={"Software": None})
@@ -163,6 +184,7 @@ def _mean(rows: list[dict], name: str, form: str) -> str:
 
 def _pooled(rows: list[dict], name: str, form: str) -> str:
     """The mean over runs of each post, with an interval over posts; nothing where there are no runs."""
+    rows = [row for row in rows if row[name]]
     if not rows:
         return ""
     by_post = [[float(row[name]) for row in rows if row["post"] == post] for post in {row["post"]: 0 for row in rows}]
