@@ -28,9 +28,15 @@ from benchmarks import judges
 from benchmarks.runs import markdown
 from minirlhf.runtime.files import read_jsonl, replace_folder, write_json, write_jsonl
 from minirlhf.runtime.stage import run, set_up
+from minirlhf.settings.params import load_params
+from minirlhf.statistics.bootstrap import Bootstrap
 
 LENGTH, SUMMARY = 192, 53  # tokens of a post and of an author's summary, at most
 TEST, VALIDATION = 220, 100  # posts held out
+EACH, AUTHORS = (
+    10,
+    500,
+)  # summaries of a post, and authors' summaries, set against another post's for the judge to learn
 HELD_OUT = 12  # posts of the reward's comparisons for each of its other splits
 
 
@@ -47,7 +53,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     set_up(0, args.threads, "native")
     own = args.into / "data" / "own"
-    for split, rows in posts(args).items():
+    written = posts(args)
+    for split, rows in written.items():
         write_jsonl(own / "posts" / f"{split}.jsonl", rows)
         print(f"posts, {split}: {len(rows)}")
     compared = judges.comparisons(args, "tldr_gpt4")
@@ -61,8 +68,15 @@ def main(argv: list[str] | None = None) -> None:
         if not (models / name).exists():
             (models / name).symlink_to(folder.resolve())
     args.work.mkdir(parents=True, exist_ok=True)
+    unfit = {
+        "learnt from": mismatched(judged, written["train"][:AUTHORS], EACH),
+        "the chat models'": mismatched(rewards, [], 4),
+        "the authors'": mismatched([], written["validation"], 0),
+    }
     known = judges.features(args.policy, "tldr_gpt4", compared, args)
-    make_judge(args.policy, known, rewards, judged, models / "judge")
+    every = [row for rows in unfit.values() for row in rows]
+    known |= judges.features(args.policy, "mismatched", every, args)
+    make_judge(args.policy, known, rewards, judged, unfit, models / "judge")
 
 
 def posts(args: argparse.Namespace) -> dict[str, list[dict]]:
@@ -94,11 +108,29 @@ def by_post(rows: list[dict]) -> dict[str, list[dict]]:
     return {split: [row for row in rows if row["prompt"] in mine] for split, mine in held.items()}
 
 
+def mismatched(compared: list[dict], posts: list[dict], each: int) -> list[dict]:
+    """Comparisons of a post's summary, chosen, with one of another post, rejected: `each` of those that were compared,
+    and one of each author's. All comparisons are of summaries of one post; a judge that learns from nothing else sees
+    how a summary is written and not what of: it is right on half of these."""
+    rng, found = random.Random(0), []
+    prompts = sorted({row["prompt"] for row in compared})
+    of = {prompt: sorted({row["chosen"] for row in compared if row["prompt"] == prompt}) for prompt in prompts}
+    for prompt in prompts:
+        for at in range(each):
+            other = rng.choice([name for name in prompts if name != prompt])
+            own = of[prompt][at % len(of[prompt])]
+            found.append({"prompt": prompt, "chosen": own, "rejected": rng.choice(of[other])})
+    for at, post in enumerate(posts):
+        rejected = posts[(at + 1) % len(posts)]["completion"]
+        found.append({"prompt": post["prompt"], "chosen": post["completion"], "rejected": rejected})
+    return found
+
+
 @cache
 def _judge():
     from minirlhf.rewards.model import RewardModel
 
-    return RewardModel.load("models/own/judge", batch_size=64)
+    return RewardModel.load("models/own/judge", batch_size=64, precision=load_params("params.yaml").precision)
 
 
 def judge(prompts: list[str], responses: list[str]) -> list[float]:
@@ -106,18 +138,33 @@ def judge(prompts: list[str], responses: list[str]) -> list[float]:
     return _judge()(prompts, responses, [True] * len(responses))
 
 
-def make_judge(backbone: Path, known: judges.Features, rewards: list[dict], judged: list[dict], folder: Path) -> None:
+def make_judge(
+    backbone: Path,
+    known: judges.Features,
+    rewards: list[dict],
+    judged: list[dict],
+    unfit: dict[str, list[dict]],
+    folder: Path,
+) -> None:
     """Learn the judge's head, say whether it may judge, and write it as a reward model."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
     from minirlhf.hub.configs import read_tokenizer
-    from minirlhf.reward_modeling.quality import summaries_of
+    from minirlhf.reward_modeling.quality import hits, share, sides
 
-    head = judges.head_of(judged, known)
-    scores = judges.score({summary: known[summary] for summary in summaries_of(rewards)}, head)
-    row = judges.line(backbone.name, "the other half", "the reward's half", rewards, scores, set())
-    print(markdown(judges.HEADER, [row]))
+    learnt, *others = unfit
+    heads = {"comparisons": judges.head_of(judged, known)}
+    heads["comparisons and other posts' summaries"] = head = judges.head_of(judged + unfit[learnt], known)
+    lines, draws = [], Bootstrap(0, 1000)
+    for name, weights in heads.items():
+        line = judges.line(backbone.name, name, "the reward's half", rewards, judges.score(known, weights), set())
+        for other in others:
+            right = hits([(known[chosen] - known[rejected]) @ weights for chosen, rejected in map(sides, unfit[other])])
+            found = share(right, unfit[other], draws)
+            line.append(f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})")
+        lines.append(line)
+    print(markdown([*judges.HEADER, *(f"prefers its post's, {other}" for other in others)], lines))
     model = AutoModelForSequenceClassification.from_pretrained(backbone, num_labels=1, pad_token_id=0)
     with torch.no_grad():
         model.score.weight.copy_(torch.tensor(head, dtype=torch.float32)[None])

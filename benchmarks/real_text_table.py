@@ -45,7 +45,7 @@ CURVE_COLUMNS = ("method", "seed", "update", "episodes", "reward", "kl", "length
 PATH_COLUMNS = ("method", "seed", "episodes", "proxy", "gold")
 # What the tables show, and how.
 FIGURES = {"reward": ".2f", "kl": ".1f", "rougeL": ".3f", "length": ".1f", "title": ".1%", "minutes": ".0f"}
-WON = {"judge": ".1%", "greedy": ".1%", "reward": ".1%", "gained": ".2f", "author": ".1%"}
+WON = {"judge": ".0%", "greedy": ".0%", "reward": ".0%", "gained": ".2f", "author": ".0%"}
 HABITS = ("ended", "question", "opening", "coverage", "repetition")
 # name here -> policy and decoding in measures.csv, name in summaries.jsonl
 SYSTEMS = {
@@ -117,40 +117,46 @@ def posts_of(run: dict, after: dict, before: dict, author: dict, greedy: np.ndar
     return [run | {"post": at} | {key: won[key][at] for key in won} for at in range(len(after["judge"]))]
 
 
+def headline(runs: list[dict], posts: list[dict]) -> str:
+    """Of each system what all its runs say, in Markdown."""
+    rows = [
+        [name, "" if name in ("author", "SFT") else str(len({row["seed"] for row in mine})),  # one SFT for all runs
+         *(_pooled(said, key, ".0%") for key in ("judge", "reward")), *(_mean(mine, *of) for of in FIGURES.items())]
+        for name, mine, said in _systems(runs, posts)
+    ]  # fmt: skip
+    figures = ["reward", "KL, nats", "ROUGE-L", "tokens", "copies the title", "minutes"]
+    return markdown(["policy", "seeds", "beats SFT, by the judge apart", "by the training reward", *figures], rows)
+
+
 def tables(runs: list[dict], posts: list[dict]) -> str:
-    """What all runs say, in Markdown: of each system, of each run, and what the summaries are like."""
-    systems = {
-        "author": [row for row in runs if row["system"] == "author"],
-        "SFT": [row for row in runs if row["system"] == "sft"],
-    }
-    for method in dict.fromkeys(row["method"] for row in runs):
-        systems[_shown(method)] = [row for row in runs if (row["system"], row["method"]) == ("aligned", method)]
-    of_systems, of_runs, of_summaries = [], [], []
-    for name, rows in systems.items():
-        seeds = "" if name in ("author", "SFT") else str(len({row["seed"] for row in rows}))  # one SFT for all runs
-        said = [row for row in posts if _shown(row["method"]) == name]
-        figures = [_mean(rows, key, form) for key, form in FIGURES.items()]
-        of_systems.append([name, seeds, _pooled(said, "judge", ".1%"), _pooled(said, "reward", ".1%"), *figures])
+    """The headline, each run, and what the summaries are like, in Markdown."""
+    of_runs, of_summaries = [], []
+    for name, rows, said in _systems(runs, posts):
         of_summaries.append([name, *(_mean(rows, key, ".1%") for key in HABITS)])
         for row in rows if said else ():
             mine = [post for post in said if post["seed"] == row["seed"]]
             pooled = [_pooled(mine, key, form) for key, form in WON.items()]
             of_runs.append([name, row["seed"], f"{float(row['temperature']):g}", *pooled, _mean([row], "kl", ".1f")])
-    beats = ["beats SFT, by the judge apart", "by the training reward"]
-    figures = ["reward", "KL, nats", "ROUGE-L", "tokens", "copies the title", "minutes"]
-    won = [beats[0], "both greedy", beats[1], "reward gained", "beats the author, by the judge apart"]
-    habits = [
-        "ends by itself",
-        "ends in a question mark",
-        "has the commonest beginning",
-        "words copied from the post",
-        "words repeated",
-    ]
+    won = ["beats SFT, by the judge apart", "both greedy", "by the training reward", "reward gained",
+           "beats the author, by the judge apart"]  # fmt: skip
+    habits = ["ends by itself", "ends in a question mark", "has the commonest beginning", "words copied from the post",
+              "words repeated"]  # fmt: skip
     return "\n\n".join([
-        markdown(["policy", "seeds", *beats, *figures], of_systems),
+        headline(runs, posts),
         markdown(["policy", "seed", "its best temperature", *won, "KL, nats"], of_runs),
         markdown(["policy", *habits], of_summaries),
     ])  # fmt: skip
+
+
+def _systems(runs: list[dict], posts: list[dict]) -> list[tuple[str, list[dict], list[dict]]]:
+    """(name, its rows of runs, its rows of posts) of each system."""
+    found = [("author", [row for row in runs if row["system"] == "author"], [])]
+    found.append(("SFT", [row for row in runs if row["system"] == "sft"], []))
+    for method in dict.fromkeys(row["method"] for row in runs):
+        mine = [row for row in runs if (row["system"], row["method"]) == ("aligned", method)]
+        name = method if " " in method else method.upper()
+        found.append((name, mine, [row for row in posts if row["method"] == method]))
+    return found
 
 
 def draw(updates: list[dict], path: list[dict]) -> None:
@@ -171,10 +177,6 @@ def draw(updates: list[dict], path: list[dict]) -> None:
             label_axes(ax, "episodes", unit)
         figure.axes[0].legend(frameon=False)
         figure.savefig(PICTURE, dpi=110, metadata={"Software": None})
-
-
-def _shown(method: str) -> str:
-    return method if " " in method else method.upper()
 
 
 def _mean(rows: list[dict], name: str, form: str) -> str:

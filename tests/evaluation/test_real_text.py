@@ -1,0 +1,17 @@
+"""The judge apart of the runs on Reddit posts."""
+
+from benchmarks.real_text import mismatched
+
+
+def test_another_posts_summary_is_rejected():
+    compared = [
+        {"prompt": f"post {post}", "chosen": f" of {post}, {at}", "rejected": " bad"} for post in "abc" for at in (1, 2)
+    ]
+    posts = [{"prompt": f"post {post}", "completion": f" of {post}"} for post in "xyz"]
+    rows = mismatched(compared, posts, each=3)
+    assert [row["prompt"] for row in rows] == [f"post {post}" for post in "aaabbbcccxyz"]
+    for row in rows:
+        post = row["prompt"][-1]
+        assert row["chosen"].startswith(f" of {post}") and not row["rejected"].startswith(f" of {post}")
+        assert row["rejected"] != " bad"
+    assert rows == mismatched(compared, posts, each=3)
