@@ -117,34 +117,26 @@ def posts_of(run: dict, after: dict, before: dict, author: dict, greedy: np.ndar
     return [run | {"post": at} | {key: won[key][at] for key in won} for at in range(len(after["judge"]))]
 
 
-def headline(runs: list[dict], posts: list[dict]) -> str:
-    """Of each system what all its runs say, in Markdown."""
-    rows = [
-        [name, "" if name in ("author", "SFT") else str(len({row["seed"] for row in mine})),  # one SFT for all runs
-         *(_pooled(said, key, ".0%") for key in ("judge", "reward")), *(_mean(mine, *of) for of in FIGURES.items())]
-        for name, mine, said in _systems(runs, posts)
-    ]  # fmt: skip
-    figures = ["reward", "KL, nats", "ROUGE-L", "tokens", "copies the title", "minutes"]
-    return markdown(["policy", "seeds", "beats SFT, by the judge apart", "by the training reward", *figures], rows)
-
-
 def tables(runs: list[dict], posts: list[dict]) -> str:
-    """The headline, each run, and what the summaries are like, in Markdown."""
-    of_runs, of_summaries = [], []
+    """Of each system what all its runs say, then each run, then what the summaries are like, in Markdown."""
+    of_systems, of_runs, of_summaries = [], [], []
     for name, rows, said in _systems(runs, posts):
+        seeds = "" if name in ("author", "SFT") else str(len({row["seed"] for row in rows}))  # one SFT for all runs
+        pooled = [_pooled(said, key, ".0%") for key in ("judge", "reward")]
+        of_systems.append([name, seeds, *pooled, *(_mean(rows, key, form) for key, form in FIGURES.items())])
         of_summaries.append([name, *(_mean(rows, key, ".1%") for key in HABITS)])
         for row in rows if said else ():
             mine = [post for post in said if post["seed"] == row["seed"]]
             pooled = [_pooled(mine, key, form) for key, form in WON.items()]
             of_runs.append([name, row["seed"], f"{float(row['temperature']):g}", *pooled, _mean([row], "kl", ".1f")])
-    won = ["beats SFT, by the judge apart", "both greedy", "by the training reward", "reward gained",
-           "beats the author, by the judge apart"]  # fmt: skip
-    habits = ["ends by itself", "ends in a question mark", "has the commonest beginning", "words copied from the post",
-              "words repeated"]  # fmt: skip
+    beats = ["beats SFT, by the judge apart", "by the training reward"]
+    figures = ["reward", "KL, nats", "ROUGE-L", "tokens", "copies the title", "minutes"]
+    won = [beats[0], "both greedy", beats[1], "reward gained", "beats the author, by the judge apart", "KL, nats"]
+    habits = ["ends by itself", "ends in a question mark", "has the commonest beginning", "words copied from the post"]
     return "\n\n".join([
-        headline(runs, posts),
-        markdown(["policy", "seed", "its best temperature", *won, "KL, nats"], of_runs),
-        markdown(["policy", *habits], of_summaries),
+        markdown(["policy", "seeds", *beats, *figures], of_systems),
+        markdown(["policy", "seed", "its best temperature", *won], of_runs),
+        markdown(["policy", *habits, "words repeated"], of_summaries),
     ])  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import algorithms, lab, over_optimization, rounds
+from benchmarks import algorithms, lab, over_optimization, real_text_table, rounds
 from benchmarks.runs import rows_of
 from minirlhf.runtime.files import read_csv
 from tests.house import ROOT, made
@@ -14,6 +14,9 @@ BLOCKS = {
     ("docs/laboratory.md", "lab"): lambda: lab.table_of(rows_of(ROOT / "benchmarks/lab.csv")),
     ("docs/baselines.md", "algorithms"): lambda: algorithms.tables(rows_of(algorithms.TABLE)),
     ("docs/rounds.md", "rounds"): lambda: rounds.table(read_csv(ROOT / "benchmarks/rounds.csv")),
+    ("docs/real_text.md", "runs"): lambda: real_text_table.tables(
+        rows_of(real_text_table.RUNS), rows_of(real_text_table.POSTS)
+    ),
     ("docs/evaluation.md", "over-optimization"): lambda: over_optimization.table_of(rows_of(over_optimization.TABLE)),
 }
 
