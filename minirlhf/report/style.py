@@ -4,6 +4,8 @@ The colours are Okabe and Ito's, which people with colour-blindness can tell apa
 CSS variable, so that one drawing serves light and dark.
 """
 
+from textwrap import fill
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -58,9 +60,9 @@ RC = {
 
 
 def label_axes(ax: Axes, x: str, y: str) -> None:
-    """Name both axes; an empty name takes no room."""
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
+    """Name both axes, a long name (of a judge, say) on several lines; an empty one takes no room."""
+    ax.set_xlabel(fill(x, 62))  # characters that fit the half of a page
+    ax.set_ylabel(fill(y, 40))
 
 
 def label_end(ax: Axes, x: list[float], y: list[float], text: str, color: str, shift: float = 0.0) -> None:
