@@ -88,7 +88,7 @@ def add(folder: Path, minutes: float | None) -> None:
     greedy = wins_by_score(after["judge"], before["judge"])
     append(POSTS, POST_COLUMNS, posts_of(run, *scores_of(summaries, "ppo_best", "sft_best", "reference"), greedy))
     if params.algorithm == "ppo":
-        updates = [row for row in rows_of(folder / "plots/ppo.csv") if row["reward"]]
+        updates = [row for row in rows_of(folder / "details/ppo.csv") if row["reward"]]
         append(CURVES, CURVE_COLUMNS, ({name: (run | row)[name] for name in CURVE_COLUMNS} for row in updates))
         path = [row for row in rows_of(folder / "details/frontier.csv") if row["method"] == "ppo"]
         append(PATH, PATH_COLUMNS, (run | {"episodes": row["point"], "proxy": row["proxy"], "gold": row["gold"]}

@@ -96,7 +96,7 @@ def test_the_table_of_runs_on_real_text_says_what_the_stage_found(run_stage, tmp
     run_stage(False, judge={"kind": "function", "name": f"{tmp_path}/mine.py:letters"})
     (tmp_path / "out").rename(tmp_path / "details")
     updates = [{name: at for name in real_text_table.CURVE_COLUMNS if name not in ("method", "seed")} for at in (1, 2)]
-    write_csv(tmp_path / "plots" / "ppo.csv", updates)
+    write_csv(tmp_path / "details" / "ppo.csv", updates)  # the stage of PPO wrote it; plots/ is the report's
     for name in ("RUNS", "POSTS", "CURVES", "PATH", "PICTURE"):
         monkeypatch.setattr(real_text_table, name, tmp_path / f"{name}.png")
     real_text_table.main(["--add", str(tmp_path), "--minutes", "7"])
