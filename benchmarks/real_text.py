@@ -9,7 +9,8 @@ Written are
   of them held out
 - data/own/comparisons: those of tldr_gpt4 on one half of its posts, for the reward model
 - models/own/judge: the policy's model before any training, frozen, with a head learnt on the comparisons of the other
-  half; models/own/smollm2 and models/own/minilm: links to the two folders
+  half, and on summaries of other posts as the worse ones; models/own/smollm2 and models/own/minilm: links to the two
+  folders
 
 Whether the judge may judge is printed: on the reward's comparisons, which it has not seen, it has to be right more
 often than the best rule of length, with an interval over posts clear of 0 (docs/real_text.md). `judge` is how the
@@ -33,10 +34,7 @@ from minirlhf.statistics.bootstrap import Bootstrap
 
 LENGTH, SUMMARY = 192, 53  # tokens of a post and of an author's summary, at most
 TEST, VALIDATION = 220, 100  # posts held out
-EACH, AUTHORS = (
-    10,
-    500,
-)  # summaries of a post, and authors' summaries, set against another post's for the judge to learn
+EACH, AUTHORS = 10, 500  # summaries of each compared post, and authors', that the judge learns against other posts'
 HELD_OUT = 12  # posts of the reward's comparisons for each of its other splits
 
 

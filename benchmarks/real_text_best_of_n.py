@@ -21,8 +21,6 @@ from minirlhf.runtime.files import read_jsonl
 from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import load_params
 
-POSTS = 40  # validation posts on which the temperature is chosen
-
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from minirlhf.evaluation.evaluator import Evaluator
     from minirlhf.evaluation.run import load_judge, load_reward
+    from minirlhf.evaluation.selection import BEST_OF_N_POSTS
     from minirlhf.evaluation.temperatures import choose
     from minirlhf.hub.configs import load_tokenizer
     from minirlhf.runtime.device import choose_device
@@ -42,15 +41,15 @@ def main(argv: list[str] | None = None) -> None:
 
     started, device = time.monotonic(), choose_device(params.device, params.precision)
     judges = load_reward("models/reward", params, device), load_judge(params, device)
+    tokenizer, files = load_tokenizer("models/sft"), Path("data/prepared/posts")
     test, validation = (
-        Evaluator(posts, params, load_tokenizer("models/sft"), *judges, device)
+        Evaluator(read_prepared(files / f"{split}.jsonl", ("prompt", "completion")), params, tokenizer, *judges, device)
         for split in ("test", "validation")
-        if (posts := read_prepared(Path(f"data/prepared/posts/{split}.jsonl"), ("prompt", "completion")))
     )
     sft = test.load(Path("models/sft"))
     scores = {}
     for temperature in (t for t in params.evaluate.temperatures if t > 0):
-        rewards, judged = validation.best_of_n_scores(sft, temperature, min(POSTS, len(validation.posts)))
+        rewards, judged = validation.best_of_n_scores(sft, temperature, min(BEST_OF_N_POSTS, len(validation.posts)))
         scores[temperature] = frontier.best_of_n(rewards, judged, args.n)
     temperature = choose(scores)
     drawn = test.sample(sft, temperature, samples_per_prompt=args.n, first_episode=FIRST_BEST_OF_N_EPISODE)
