@@ -134,6 +134,7 @@ def plan(work: Work, args: argparse.Namespace) -> dict[str, tuple[float, float]]
     with tempfile.TemporaryDirectory() as folder:
         make_config(work).save_pretrained(folder)
         changes = {"ppo": config_of(work, args.gradient_checkpointing), "precision": "fp32", "model.base": folder}
+        changes["reward.likelihood"] = False  # the reward model of this benchmark is nothing else
         planned = Plan(changed_params(load_params(PROFILE), changes), data, "cpu")
     memory = {phase.kind: phase.total / 1e9 for phase in planned.phases(planned.params, "ppo")}
     speeds, tokens = planned.speeds(), work.episodes * (mean + work.response_tokens)

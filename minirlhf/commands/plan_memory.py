@@ -70,6 +70,10 @@ class Plan:
         if named is not None:
             self.reward_passes = RewardPasses(reward, device, params.precision)
         self.reward = parameters_of_reward_model(reward)
+        # Where comparisons give the likelihood a weight, what scores a response has an SFT model of its own.
+        self.scorer = self.reward
+        if params.reward.likelihood and params.reward.pretrained is None:
+            self.scorer += self.policy
 
     def phases(self, params: Params, *stages: str) -> list[Phase]:
         """What the stages do, all by default. The params may differ from the plan's in sizes and savings."""
@@ -95,21 +99,21 @@ class Plan:
             yield self._phase("reward.pretrained", "score", size, self.reward, 0, passes, work)
             return
         size = params.reward.micro_batch_size
-        rows = size * self.summaries_compared(params)
+        rows = size * self.summaries_compared(params, self.data.most_compared)
         passes = self.reward_passes
         work = partial(passes.learn, rows, self.data.longest, 1, params.reward.gradient_checkpointing)
         yield self._phase("reward.micro_batch_size", "learn", size, self.reward, self.reward, passes, work)
 
-    def summaries_compared(self, params: Params) -> int:
-        """Of one post, at the most usual: two, or the candidates and the author's."""
-        return max(2, params.collect.candidates + 1)
+    def summaries_compared(self, params: Params, given: int) -> int:
+        """Of one post: as many as comparisons were given of, or the candidates and the author's."""
+        return max(given, params.collect.candidates + 1)
 
     def _ppo(self, params: Params) -> Iterator[Phase]:
         ppo, prompt = params.ppo, self.data.longest_prompt
         passes = self.passes if ppo.lora is None else self._adapted(ppo.lora)
         separate = ppo.critic == "separate"
         trained = sum(parameter.numel() for parameter in passes.trained)
-        networks = passes.parameters * (1 + separate) + self.reward + (self.policy if ppo.lora is None else 0)
+        networks = passes.parameters * (1 + separate) + self.scorer + (self.policy if ppo.lora is None else 0)
         everything = trained * (1 + separate)
 
         size, response = ppo.rollout_batch_size, ppo.max_new_tokens
@@ -125,7 +129,7 @@ class Plan:
     def _evaluate(self, params: Params) -> Iterator[Phase]:
         size, response, setting = params.evaluate.batch_size, params.ppo.max_new_tokens, "evaluate.batch_size"
         snapshots = bool(params.ppo.snapshot_every)
-        networks = self.policy * (2 + snapshots) + self.reward
+        networks = self.policy * (2 + snapshots) + self.scorer
         if params.evaluate.judge is not None and params.evaluate.judge.kind == "reward_model":
             networks += self.reward  # taken to be as large as the reward model
         work = partial(self.passes.sample, size, self.data.longest_prompt, response)

@@ -23,6 +23,8 @@ class Data:
     longest_summary: int
     posts: dict[str, int]  # by split
     source: str  # where these numbers come from
+    compared: int = 2  # summaries of a post that has comparisons, median
+    most_compared: int = 2
 
     @property
     def typical(self) -> int:
@@ -38,6 +40,7 @@ def read_data(params: Params, root: Path = Path()) -> Data:
     data = params.data
     if found := _counted_with(params, root):
         parts = [found[what]["tokens"] for what in ("posts", "comparisons") if what in found]
+        compared = found.get("comparisons", {}).get("summaries_of_a_post", {"median": 2, "max": 2})
         summaries = [tokens for part in parts for name, tokens in part.items() if name != "prompt"]
         return Data(
             prompt=found["posts"]["tokens"]["prompt"]["median"],
@@ -46,6 +49,8 @@ def read_data(params: Params, root: Path = Path()) -> Data:
             longest_summary=max(tokens["max"] for tokens in summaries),
             posts={split: found["posts"][split]["kept"] for split in ("train", "validation", "test")},
             source=COUNTED,
+            compared=compared["median"],
+            most_compared=compared["max"],
         )
     limits = {"train": data.max_posts, "validation": data.max_validation, "test": data.max_test}
     return Data(

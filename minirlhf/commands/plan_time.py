@@ -72,7 +72,7 @@ def work(plan: Plan, speeds: Speeds | None) -> list[tuple[str, int, float | None
     add("sft", learnt, evaluations * validation * data.typical, [], sft.gradient_checkpointing)
     candidates = params.collect.candidates * (params.collect.posts + 200)
     if reward.pretrained is None:
-        compared = plan.summaries_compared(params) * data.typical
+        compared = plan.summaries_compared(params, data.compared) * data.typical
         if reward.base is not None:  # as many tokens of the policy, of which the time is known
             compared *= plan.reward / plan.policy
         learnt, scored = reward.steps * reward.batch_size * compared, reward.steps // reward.eval_every * validation

@@ -55,6 +55,7 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)  # of those kept, by what was put right
     tokens: dict[str, list[int]] = field(default_factory=dict)  # column -> lengths of the kept rows, without EOS
+    summaries: dict[bytes, set[bytes]] = field(default_factory=dict)  # of each post that has comparisons, by digest
     columns: dict[str, str] = field(default_factory=dict)  # of the first row, and their types, for the error
 
 
@@ -104,6 +105,9 @@ class Cleaner:
                     tally.tokens.setdefault(column, []).append(length)
                 names = row.pop("names")
                 prompts.update(names)
+                if self.columns != POSTS:
+                    texts = {spelling.digest(row[column]) for column in self.columns[1:]}
+                    tally.summaries.setdefault(min(names), set()).update(texts)
                 # Whoever meets the post later, as among votes, knows it by its whole text too.
                 yield row | ({"names": sorted(name.hex() for name in names)} if truncated else {})
 

@@ -75,7 +75,8 @@ def describe(counts: dict[str, int]) -> str:
 
 
 def summarize(tallies: Tallies) -> dict[str, Any]:
-    """The metrics: by source and split rows kept, cut, refused and put right by reason; token lengths in train."""
+    """The metrics: by source and split rows kept, cut, refused and put right by reason; of train the lengths in
+    tokens and, of comparisons, how many summaries a post has."""
     return {
         what: {
             **{
@@ -88,9 +89,15 @@ def summarize(tallies: Tallies) -> dict[str, Any]:
                 for split, tally in splits.items()
             },
             "tokens": {column: _quantiles(lengths) for column, lengths in splits["train"].tokens.items()},
+            **_compared(splits["train"]),
         }
         for what, splits in tallies.items()
     }
+
+
+def _compared(tally: Tally) -> dict[str, Any]:
+    of_posts = [len(summaries) for summaries in tally.summaries.values()]
+    return {"summaries_of_a_post": _quantiles(of_posts)} if of_posts else {}
 
 
 def _quantiles(lengths: list[int]) -> dict[str, int]:

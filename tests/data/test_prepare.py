@@ -69,6 +69,11 @@ def test_the_metrics_and_the_histogram(own):
         "completion": {"median": 3, "p95": 3, "max": 3},
     }
     assert set(metrics["comparisons"]["tokens"]) == {"prompt", "chosen", "rejected"}
+    assert metrics["comparisons"]["summaries_of_a_post"] == {"median": 2, "p95": 2, "max": 2}
+    assert "summaries_of_a_post" not in metrics["posts"]
+    three = {"prompt": "x", "chosen": "a cat", "rejected": "a cow"}  # one of its two is known
+    metrics = summarize(own(POSTS, PAIRS | {"train": [*PAIRS["train"], three]}))
+    assert metrics["comparisons"]["summaries_of_a_post"] == {"median": 2, "p95": 2, "max": 3}
     tallies["posts"]["train"].tokens["prompt"] = [3, 64, 65, 99]
     rows = [row for row in length_histogram(tallies) if (row["source"], row["column"]) == ("posts", "prompt")]
     assert {row["tokens"]: row["share"] for row in rows if row["share"]} == {0: 0.25, 64: 0.5, 96: 0.25}
