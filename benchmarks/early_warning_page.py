@@ -26,6 +26,7 @@ from minirlhf.statistics.bootstrap import Estimate
 from minirlhf.statistics.intervals import wilson
 
 FALSE_ALARMS = 0.05
+FOLDS = 5  # of settings
 WINDOWS = (1, 3)  # updates that are averaged, and of the start that a change is measured from
 HIDDEN = ("setting", "seed", "update", "episodes", "gold", "held_out_gold")
 PAGE, PICTURE = ROOT / "docs" / "early_warning.md", ROOT / "docs" / "early_warning.png"
@@ -226,8 +227,7 @@ def choose(runs: list[Run]) -> list[Detector]:
         detectors.append((everywhere, *best))
         if everywhere:
             features.append(best[1].score)
-    weighed = combine(features, runs)
-    detectors.append((True, merit(weighed, runs), weighed))
+    detectors.append((True, *combine(features, runs)))
     return [detector for _, _, detector in sorted(detectors, key=lambda found: found[:2], reverse=True)]
 
 
@@ -237,8 +237,12 @@ def merit(detector: Detector, runs: list[Run]) -> tuple[float, float]:
     return judged["found"].value, judged["lead"][0] if judged["lead"] else -np.inf
 
 
-def combine(features: list[Callable[[Run], Scores]], runs: list[Run]) -> Detector:
-    """A logistic regression on the highest that each signal's score has been until now."""
+def combine(features: list[Callable[[Run], Scores]], runs: list[Run]) -> tuple[tuple[float, float], Detector]:
+    """(merit, detector) of a logistic regression on the highest that each signal's score has been until now.
+
+    Its weights are learnt from all runs; its threshold and its merit are those of scores that a run gets from weights
+    learnt without its setting (FOLDS): with a weight for every signal it knows its own runs too well.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -250,13 +254,22 @@ def combine(features: list[Callable[[Run], Scores]], runs: list[Run]) -> Detecto
         columns = [np.where(np.isnan(of(run)), start, of(run)) for of, start in zip(features, starts, strict=True)]
         return np.maximum.accumulate(np.stack(columns, 1))
 
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced"))
-    model.fit(np.stack([until_now(run)[-1] for run in runs]), [run.turned for run in runs])
+    def learnt(runs: list[Run]) -> Callable[[Run], Scores]:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced"))
+        model.fit(np.stack([until_now(run)[-1] for run in runs]), [run.turned for run in runs])
+        return lambda run: model.decision_function(until_now(run))
 
-    def score(run: Run) -> Scores:
-        return model.decision_function(until_now(run))
+    settings = sorted({run.setting for run in runs})
+    random.Random(0).shuffle(settings)
+    fold = {setting: at % FOLDS for at, setting in enumerate(settings)}
+    apart = [learnt([run for run in runs if fold[run.setting] != left_out]) for left_out in range(FOLDS)]
 
-    return Detector("all of them, weighed", score, threshold_of(score, runs))
+    def unseen(run: Run) -> Scores:
+        return apart[fold[run.setting]](run)
+
+    threshold = threshold_of(unseen, runs)
+    name = "all of them, weighed"
+    return merit(Detector(name, unseen, threshold), runs), Detector(name, learnt(runs), threshold)
 
 
 def read(runs: Path, series: Path) -> list[Run]:

@@ -30,7 +30,8 @@ at all, and **early** where gold has not fallen yet; the **lead** is the number 
 it had before. Of each signal the best of its level, its change since the start, its speed and its acceleration stands
 below, up or down, over one update or three. That and the threshold are chosen on half of the settings, as the lowest at
 which at most {false_alarms:.0%} of the healthy runs ring; everything below is counted on the other half,
-where a detector may ring more often than that. Intervals are 95%: Wilson's of shares (runs of one setting hang
+where a detector may ring more often than that. Of all signals weighed, threshold and rank are those of scores that a
+run gets from weights learnt without its setting. Intervals are 95%: Wilson's of shares (runs of one setting hang
 together, so they are rather too narrow), of medians by drawing settings. The report's checks and the rules of
 public tools keep their own thresholds; the tools' warm-ups, of 20 to 100 updates, are {warm_up} here, where a run has
 {updates}. "Found at {false_alarms:.0%}" takes for every detector the threshold at which so many of the healthy runs of
@@ -49,7 +50,7 @@ the SFT policy" reads it. `ppo.stop_on_alarm: true` ends the run there. Shown wi
 - `ppo.kl_coef: 0`, `ppo.stop_on_alarm: true` and the study's blind reward (`runs/early_warning/models/blind`): it rang
   at update 13 of 40 (832 episodes, 18.7 nats), and the run ended there
 - params.yaml with `ppo_seed` 1, 2, 3, 4, 5 and the pipeline's reward: it never rang. KL ended between 5.3 and 6.4 nats;
-  its highest of any update was 6.4 to 8.0 in four of them, and in the fifth 14.2, in a passing swing
+  its highest of any update was 6.4 to 8.0 in four of them, and in the fifth 14.19, in a passing swing: just below the alarm
 
 ## The runs
 

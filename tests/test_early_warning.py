@@ -10,8 +10,10 @@ from benchmarks.early_warning_page import (
     Detector,
     Run,
     choose,
+    combine,
     fixed,
     halves,
+    merit,
     of_signal,
     read,
     threshold_of,
@@ -120,6 +122,18 @@ def test_a_detector_is_counted_by_hand():
     threshold = threshold_of(level, [calm, false])
     assert threshold > 9 and threshold == np.nextafter(9.0, np.inf)
     assert false.alarm(level(false), threshold) is None
+
+
+def test_weights_for_noise_are_worth_nothing_on_runs_that_they_were_not_learnt_from():
+    rng, runs, names = np.random.default_rng(0), [], [f"noise {at}" for at in range(40)]
+    for at in range(60):
+        turned, episodes = at % 3 == 0, 64.0 * np.arange(1, 31)
+        signals = {name: np.full(30, rng.normal()) for name in names}
+        of = (1000.0, 1500.0) if turned else (None, None)
+        runs.append(Run(f"setting {at // 2}", turned, *of, {0.0: 3.0}, episodes, signals))
+    merit_of_all, weighed = combine([of_signal(name, "level", 1, 1) for name in names], runs)
+    own = Detector(weighed.name, weighed.score, threshold_of(weighed.score, runs))
+    assert merit(own, runs)[0] > 0.7 and merit_of_all[0] < 0.3
 
 
 def test_what_only_turned_runs_do_is_found(tmp_path, monkeypatch):
