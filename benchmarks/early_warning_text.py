@@ -50,7 +50,8 @@ the SFT policy" reads it. `ppo.stop_on_alarm: true` ends the run there. Shown wi
 - `ppo.kl_coef: 0`, `ppo.stop_on_alarm: true` and the study's blind reward (`runs/early_warning/models/blind`): it rang
   at update 13 of 40 (832 episodes, 18.7 nats), and the run ended there
 - params.yaml with `ppo_seed` 1, 2, 3, 4, 5 and the pipeline's reward: it never rang. KL ended between 5.3 and 6.4 nats;
-  its highest of any update was 6.4 to 8.0 in four of them, and in the fifth 14.19, in a passing swing: just below the alarm
+  its highest of any update was 6.4 to 8.0 in four of them, and in the fifth 14.19, in a passing swing: just below the
+  alarm
 
 ## The runs
 

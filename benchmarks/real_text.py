@@ -7,7 +7,8 @@ Written are
 
 - data/own/posts: posts of tldr and tldr_more that the policy reads whole (LENGTH tokens at most), TEST and VALIDATION
   of them held out
-- data/own/comparisons: those of tldr_gpt4 on one half of its posts, for the reward model
+- data/own/comparisons: those of tldr_gpt4 on one half of its posts, for the reward model; to train on also those in
+  which a summary of another post is the worse one, and one whose words are shuffled
 - models/own/judge: the policy's model before any training, frozen, with a head learnt on the comparisons of the other
   half, and on summaries of other posts as the worse ones; models/own/smollm2 and models/own/minilm: links to the two
   folders
@@ -34,7 +35,8 @@ from minirlhf.statistics.bootstrap import Bootstrap
 
 LENGTH, SUMMARY = 192, 53  # tokens of a post and of an author's summary, at most
 TEST, VALIDATION = 220, 100  # posts held out
-EACH, AUTHORS = 10, 500  # summaries of each compared post, and authors', that the judge learns against other posts'
+# Summaries of each compared post, and authors', that are set against other posts': for the judge, and for the reward.
+EACH, AUTHORS, REWARD_AUTHORS = 10, 500, 300
 HELD_OUT = 12  # posts of the reward's comparisons for each of its other splits
 
 
@@ -57,7 +59,10 @@ def main(argv: list[str] | None = None) -> None:
         print(f"posts, {split}: {len(rows)}")
     compared = judges.comparisons(args, "tldr_gpt4")
     rewards, judged = judges.cut(compared)
-    for split, rows in by_post(rewards).items():
+    splits = by_post(rewards)
+    unfit = mismatched(splits["train"], written["train"][AUTHORS : AUTHORS + REWARD_AUTHORS], EACH)
+    splits["train"] += unfit + shuffled(unfit)
+    for split, rows in splits.items():
         write_jsonl(own / "comparisons" / f"{split}.jsonl", rows)
         print(f"comparisons, {split}: {len(rows)} on {len({row['prompt'] for row in rows})} posts")
     models = args.into / "models" / "own"
@@ -66,15 +71,15 @@ def main(argv: list[str] | None = None) -> None:
         if not (models / name).exists():
             (models / name).symlink_to(folder.resolve())
     args.work.mkdir(parents=True, exist_ok=True)
-    unfit = {
+    others = {
         "learnt from": mismatched(judged, written["train"][:AUTHORS], EACH),
         "the chat models'": mismatched(rewards, [], 4),
         "the authors'": mismatched([], written["validation"], 0),
     }
     known = judges.features(args.policy, "tldr_gpt4", compared, args)
-    every = [row for rows in unfit.values() for row in rows]
+    every = [row for rows in others.values() for row in rows]
     known |= judges.features(args.policy, "mismatched", every, args)
-    make_judge(args.policy, known, rewards, judged, unfit, models / "judge")
+    make_judge(args.policy, known, rewards, judged, others, models / "judge")
 
 
 def posts(args: argparse.Namespace) -> dict[str, list[dict]]:
@@ -121,6 +126,16 @@ def mismatched(compared: list[dict], posts: list[dict], each: int) -> list[dict]
     for at, post in enumerate(posts):
         rejected = posts[(at + 1) % len(posts)]["completion"]
         found.append({"prompt": post["prompt"], "chosen": post["completion"], "rejected": rejected})
+    return found
+
+
+def shuffled(rows: list[dict]) -> list[dict]:
+    """Comparisons of the chosen summaries with their own words in another order."""
+    rng, found = random.Random(0), []
+    for row in rows:
+        words = row["chosen"].split()
+        rng.shuffle(words)
+        found.append(row | {"rejected": f" {' '.join(words)}"})
     return found
 
 

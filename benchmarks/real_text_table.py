@@ -38,6 +38,7 @@ PANELS = {  # of the picture: column -> unit; the first two are of held-out post
     "kl": "KL from SFT, nats",
     "length": "length, tokens",
 }
+PRESENT = "ppo"  # the method whose training reward, author and SFT the tables and the picture show
 MEASURES = ("reward", "judge", "rougeL", "length", "ended", "coverage", "title", "repetition")
 RUN_COLUMNS = ("method", "seed", "system", "temperature", "posts", *MEASURES, "question", "opening", "kl", "minutes")
 POST_COLUMNS = ("method", "seed", "post", "judge", "reward", "gained", "author", "greedy")
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         add(args.add, args.minutes)
     else:
         print(tables(rows_of(RUNS), rows_of(POSTS)))
-        draw(rows_of(CURVES), rows_of(PATH))
+        draw(*([row for row in rows_of(file) if row["method"] == PRESENT] for file in (CURVES, PATH)))
 
 
 def add(folder: Path, minutes: float | None) -> None:
@@ -122,16 +123,16 @@ def tables(runs: list[dict], posts: list[dict]) -> str:
     of_systems, of_runs, of_summaries = [], [], []
     for name, rows, said in _systems(runs, posts):
         seeds = "" if name in ("author", "SFT") else str(len({row["seed"] for row in rows}))  # one SFT for all runs
-        pooled = [_pooled(said, key, ".0%") for key in ("judge", "reward")]
+        pooled = [_pooled(said, key, ".0%") for key in ("judge", "greedy", "reward")]
         of_systems.append([name, seeds, *pooled, *(_mean(rows, key, form) for key, form in FIGURES.items())])
         of_summaries.append([name, *(_mean(rows, key, ".1%") for key in HABITS)])
         for row in rows if said else ():
             mine = [post for post in said if post["seed"] == row["seed"]]
             pooled = [_pooled(mine, key, form) for key, form in WON.items()]
             of_runs.append([name, row["seed"], f"{float(row['temperature']):g}", *pooled, _mean([row], "kl", ".1f")])
-    beats = ["beats SFT, by the judge apart", "by the training reward"]
+    beats = ["beats SFT, by the judge apart", "both greedy", "by the training reward"]
     figures = ["reward", "KL, nats", "ROUGE-L", "tokens", "copies the title", "minutes"]
-    won = [beats[0], "both greedy", beats[1], "reward gained", "beats the author, by the judge apart", "KL, nats"]
+    won = [*beats, "reward gained", "beats the author, by the judge apart", "KL, nats"]
     habits = ["ends by itself", "ends in a question mark", "has the commonest beginning", "words copied from the post"]
     return "\n\n".join([
         markdown(["policy", "seeds", *beats, *figures], of_systems),
@@ -142,9 +143,10 @@ def tables(runs: list[dict], posts: list[dict]) -> str:
 
 def _systems(runs: list[dict], posts: list[dict]) -> list[tuple[str, list[dict], list[dict]]]:
     """(name, its rows of runs, its rows of posts) of each system."""
-    found = [("author", [row for row in runs if row["system"] == "author"], [])]
-    found.append(("SFT", [row for row in runs if row["system"] == "sft"], []))
-    for method in dict.fromkeys(row["method"] for row in runs):
+    before = [row for row in runs if row["method"] == PRESENT]
+    found = [("author", [row for row in before if row["system"] == "author"], [])]
+    found.append(("SFT", [row for row in before if row["system"] == "sft"], []))
+    for method in sorted(dict.fromkeys(row["method"] for row in runs), key=lambda method: method != PRESENT):
         mine = [row for row in runs if (row["system"], row["method"]) == ("aligned", method)]
         name = method if " " in method else method.upper()
         found.append((name, mine, [row for row in posts if row["method"] == method]))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import algorithms, lab, over_optimization, real_text_table, rounds
+from benchmarks import algorithms, lab, over_optimization, real_text_probes, real_text_table, rounds
 from benchmarks.runs import rows_of
 from minirlhf.runtime.files import read_csv
 from tests.house import ROOT, made
@@ -17,6 +17,7 @@ BLOCKS = {
     ("docs/real_text.md", "runs"): lambda: real_text_table.tables(
         rows_of(real_text_table.RUNS), rows_of(real_text_table.POSTS)
     ),
+    ("docs/real_text.md", "probes"): lambda: real_text_probes.tables(rows_of(real_text_probes.TABLE))[0],
     ("docs/evaluation.md", "over-optimization"): lambda: over_optimization.table_of(rows_of(over_optimization.TABLE)),
 }
 

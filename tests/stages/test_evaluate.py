@@ -106,7 +106,7 @@ def test_the_table_of_runs_on_real_text_says_what_the_stage_found(run_stage, tmp
     shown = real_text_table.tables(runs, posts).splitlines()
     aligned = next(line for line in shown if line.startswith("| PPO")).split(" | ")
     assert aligned[2].startswith(f"{metrics['win_rate']['ppo_vs_sft']['value']:.0%} (")
-    assert aligned[4:6] == [f"{metrics['best']['ppo']['reward']:.2f}", f"{metrics['kl']:.1f}"]
+    assert aligned[5:7] == [f"{metrics['best']['ppo']['reward']:.2f}", f"{metrics['kl']:.1f}"]
     # Two equal runs say the same, and no more: the interval draws posts, of which there are as many.
     again = [row | {"seed": "2"} for row in posts]
     twice = real_text_table.tables(runs, [*posts, *again]).splitlines()
