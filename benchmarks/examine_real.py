@@ -129,7 +129,7 @@ def learn(rows: list[dict], known: dict, strength: float = STRENGTH) -> np.ndarr
     spread[spread == 0] = 1.0
     both = np.concatenate([differences, -differences]) / spread  # the label of a comparison is its order
     labels = np.repeat([1, 0], len(differences))
-    found = LogisticRegression(C=strength, fit_intercept=False, max_iter=1000).fit(both, labels)
+    found = LogisticRegression(C=strength, fit_intercept=False, solver="newton-cholesky").fit(both, labels)
     return found.coef_[0] / spread
 
 

@@ -10,8 +10,7 @@ Written are
 - data/own/comparisons: those of tldr_gpt4 on one half of its posts, for the reward model; to train on also those in
   which a summary of another post is the worse one, and one whose words are shuffled
 - models/own/judge: the policy's model before any training, frozen, with a head learnt on the comparisons of the other
-  half, and on summaries of other posts as the worse ones; models/own/smollm2 and models/own/minilm: links to the two
-  folders
+  half, and on the same two kinds; models/own/smollm2 and models/own/minilm: links to the two folders
 
 Whether the judge may judge is printed: on the reward's comparisons, which it has not seen, it has to be right more
 often than the best rule of length, with an interval over posts clear of 0 (docs/real_text.md). `judge` is how the
@@ -24,10 +23,13 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import judges
 from benchmarks.runs import markdown
+from minirlhf.reward_modeling.quality import hits, share, sides
 from minirlhf.runtime.files import read_jsonl, replace_folder, write_json, write_jsonl
 from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import load_params
@@ -37,6 +39,7 @@ LENGTH, SUMMARY = 192, 53  # tokens of a post and of an author's summary, at mos
 TEST, VALIDATION = 220, 100  # posts held out
 # Summaries of each compared post, and authors', that are set against other posts': for the judge, and for the reward.
 EACH, AUTHORS, REWARD_AUTHORS = 10, 500, 300
+STRENGTHS, FOLDS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2), 5  # C of the judge's regression, and parts of its posts
 HELD_OUT = 12  # posts of the reward's comparisons for each of its other splits
 
 
@@ -60,8 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     compared = judges.comparisons(args, "tldr_gpt4")
     rewards, judged = judges.cut(compared)
     splits = by_post(rewards)
-    unfit = mismatched(splits["train"], written["train"][AUTHORS : AUTHORS + REWARD_AUTHORS], EACH)
-    splits["train"] += unfit + shuffled(unfit)
+    splits["train"] += unfit(splits["train"], written["train"][AUTHORS : AUTHORS + REWARD_AUTHORS])
     for split, rows in splits.items():
         write_jsonl(own / "comparisons" / f"{split}.jsonl", rows)
         print(f"comparisons, {split}: {len(rows)} on {len({row['prompt'] for row in rows})} posts")
@@ -71,14 +73,17 @@ def main(argv: list[str] | None = None) -> None:
         if not (models / name).exists():
             (models / name).symlink_to(folder.resolve())
     args.work.mkdir(parents=True, exist_ok=True)
+    of_models, of_authors = mismatched(rewards, [], 4), mismatched([], written["validation"], 0)
     others = {
-        "learnt from": mismatched(judged, written["train"][:AUTHORS], EACH),
-        "the chat models'": mismatched(rewards, [], 4),
-        "the authors'": mismatched([], written["validation"], 0),
+        "learnt from": unfit(judged, written["train"][:AUTHORS]),
+        "another post's, chat models'": of_models,
+        "another post's, authors'": of_authors,
+        "its words shuffled, chat models'": shuffled(of_models),
+        "its words shuffled, authors'": shuffled(of_authors),
     }
     known = judges.features(args.policy, "tldr_gpt4", compared, args)
     every = [row for rows in others.values() for row in rows]
-    known |= judges.features(args.policy, "mismatched", every, args)
+    known |= judges.features(args.policy, "unfit", every, args)
     make_judge(args.policy, known, rewards, judged, others, models / "judge")
 
 
@@ -111,10 +116,17 @@ def by_post(rows: list[dict]) -> dict[str, list[dict]]:
     return {split: [row for row in rows if row["prompt"] in mine] for split, mine in held.items()}
 
 
+def unfit(compared: list[dict], posts: list[dict]) -> list[dict]:
+    """Comparisons in which the worse summary is another post's, or has its words in another order: what reward and
+    judge learn beside people's and GPT-4's, which are all of whole summaries of one post. Who learns from nothing else
+    sees how a summary is written and not what of, and is right on half of these."""
+    pairs = mismatched(compared, posts, EACH)
+    return pairs + shuffled(pairs)
+
+
 def mismatched(compared: list[dict], posts: list[dict], each: int) -> list[dict]:
     """Comparisons of a post's summary, chosen, with one of another post, rejected: `each` of those that were compared,
-    and one of each author's. All comparisons are of summaries of one post; a judge that learns from nothing else sees
-    how a summary is written and not what of: it is right on half of these."""
+    and one of each author's."""
     rng, found = random.Random(0), []
     prompts = sorted({row["prompt"] for row in compared})
     of = {prompt: sorted({row["chosen"] for row in compared if row["prompt"] == prompt}) for prompt in prompts}
@@ -151,12 +163,35 @@ def judge(prompts: list[str], responses: list[str]) -> list[float]:
     return _judge()(prompts, responses, [True] * len(responses))
 
 
+def steady_head(rows: list[dict], known: judges.Features) -> np.ndarray:
+    """A head [width], regularized as strongly as keeps it, on posts left out, within a standard error of the most often
+    right (the one-standard-error rule; Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 7.10).
+
+    The most often right head is hardly more so, and follows the comparisons that it happened to learn from: whether two
+    that learnt from disjoint halves agree is asked by benchmarks/real_text_agreement.py.
+    """
+    posts = sorted({row["prompt"] for row in rows})
+    fold_of = dict(zip(posts, (np.random.default_rng(0).permutation(len(posts)) % FOLDS).tolist(), strict=True))
+    folds = np.array([fold_of[row["prompt"]] for row in rows])
+    right = np.zeros((len(STRENGTHS), len(rows)))
+    for fold in range(FOLDS):
+        left = np.flatnonzero(folds == fold)
+        inner = [row for row, place in zip(rows, folds, strict=True) if place != fold]
+        for at, strength in enumerate(STRENGTHS):
+            head = judges.learn(inner, known, strength)
+            right[at, left] = hits([(known[a] - known[b]) @ head for a, b in (sides(rows[i]) for i in left)])
+    best = right[right.mean(1).argmax()]
+    of_post = [(best - best.mean())[[row["prompt"] == post for row in rows]].sum() for post in posts]
+    error = float(np.sqrt(np.square(of_post).sum())) / len(rows)
+    return judges.learn(rows, known, STRENGTHS[int((right.mean(1) >= best.mean() - error).argmax())])
+
+
 def make_judge(
     backbone: Path,
     known: judges.Features,
     rewards: list[dict],
     judged: list[dict],
-    unfit: dict[str, list[dict]],
+    others: dict[str, list[dict]],
     folder: Path,
 ) -> None:
     """Learn the judge's head, say whether it may judge, and write it as a reward model."""
@@ -164,20 +199,19 @@ def make_judge(
     from transformers import AutoModelForSequenceClassification
 
     from minirlhf.hub.configs import read_tokenizer
-    from minirlhf.reward_modeling.quality import hits, share, sides
 
-    learnt, *others = unfit
-    heads = {"comparisons": judges.head_of(judged, known)}
-    heads["comparisons and other posts' summaries"] = head = judges.head_of(judged + unfit[learnt], known)
+    learnt, *probes = others
+    heads = {"comparisons": steady_head(judged, known)}
+    heads["comparisons and unfit summaries"] = head = steady_head(judged + others[learnt], known)
     lines, draws = [], Bootstrap(0, 1000)
     for name, weights in heads.items():
         line = judges.line(backbone.name, name, "the reward's half", rewards, judges.score(known, weights), set())
-        for other in others:
-            right = hits([(known[chosen] - known[rejected]) @ weights for chosen, rejected in map(sides, unfit[other])])
-            found = share(right, unfit[other], draws)
+        for rows in map(others.get, probes):
+            right = hits([(known[chosen] - known[rejected]) @ weights for chosen, rejected in map(sides, rows)])
+            found = share(right, rows, draws)
             line.append(f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})")
         lines.append(line)
-    print(markdown([*judges.HEADER, *(f"prefers its post's, {other}" for other in others)], lines))
+    print(markdown([*judges.HEADER, *(f"prefers it to {probe}" for probe in probes)], lines))
     model = AutoModelForSequenceClassification.from_pretrained(backbone, num_labels=1, pad_token_id=0)
     with torch.no_grad():
         model.score.weight.copy_(torch.tensor(head, dtype=torch.float32)[None])

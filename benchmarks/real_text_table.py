@@ -41,12 +41,13 @@ PANELS = {  # of the picture: column -> unit; the first two are of held-out post
 PRESENT = "ppo"  # the method whose training reward, author and SFT the tables and the picture show
 MEASURES = ("reward", "judge", "rougeL", "length", "ended", "coverage", "title", "repetition")
 RUN_COLUMNS = ("method", "seed", "system", "temperature", "posts", *MEASURES, "question", "opening", "kl", "minutes")
-POST_COLUMNS = ("method", "seed", "post", "judge", "reward", "gained", "author", "greedy")
+SAME = {"sampled": "", "greedy": "_greedy"}  # both decoded alike: at the training temperature, greedily
+POST_COLUMNS = ("method", "seed", "post", "judge", *SAME, "reward", "gained", "author")
 CURVE_COLUMNS = ("method", "seed", "update", "episodes", "reward", "kl", "length", "ended", "entropy")
 PATH_COLUMNS = ("method", "seed", "episodes", "proxy", "gold")
 # What the tables show, and how.
 FIGURES = {"reward": ".2f", "kl": ".1f", "rougeL": ".3f", "length": ".1f", "title": ".1%", "minutes": ".0f"}
-WON = {"judge": ".0%", "greedy": ".0%", "reward": ".0%", "gained": ".2f", "author": ".0%"}
+WON = {"judge": ".0%", "sampled": ".0%", "greedy": ".0%", "reward": ".0%", "gained": ".2f", "author": ".0%"}
 HABITS = ("ended", "question", "opening", "coverage", "repetition")
 # name here -> policy and decoding in measures.csv, name in summaries.jsonl
 SYSTEMS = {
@@ -60,18 +61,19 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--add", type=Path, help="the folder of a run that ended")
     parser.add_argument("--minutes", type=float, help="that its training by this method took")
+    parser.add_argument("--method", help="what to call it, if not by params.algorithm")
     args = parser.parse_args(argv)
     if args.add:
-        add(args.add, args.minutes)
+        add(args.add, args.minutes, args.method)
     else:
         print(tables(rows_of(RUNS), rows_of(POSTS)))
         draw(*([row for row in rows_of(file) if row["method"] == PRESENT] for file in (CURVES, PATH)))
 
 
-def add(folder: Path, minutes: float | None) -> None:
+def add(folder: Path, minutes: float | None, method: str | None) -> None:
     """Keep the rows of a run."""
     params = load_params(folder / "params.yaml")
-    run = {"method": params.algorithm, "seed": params.seed if params.ppo_seed is None else params.ppo_seed}
+    run = {"method": method or params.algorithm, "seed": params.seed if params.ppo_seed is None else params.ppo_seed}
     found = read_object(folder / "details/evaluate.json")
     summaries = read_jsonl(folder / "details/summaries.jsonl")
     measured = {(row["decoding"], row["system"], row["measure"]): float(row["value"])
@@ -85,9 +87,9 @@ def add(folder: Path, minutes: float | None) -> None:
         texts = [row[name]["summary"] for row in summaries]
         rows.append(row_of(run, system, temperature, kl, minutes if ours else "", means, texts))
     append(RUNS, RUN_COLUMNS, rows)
-    after, before = scores_of(summaries, "ppo_greedy", "sft_greedy")
-    greedy = wins_by_score(after["judge"], before["judge"])
-    append(POSTS, POST_COLUMNS, posts_of(run, *scores_of(summaries, "ppo_best", "sft_best", "reference"), greedy))
+    same = {name: wins_by_score(*(scores["judge"] for scores in scores_of(summaries, f"ppo{of}", f"sft{of}")))
+            for name, of in SAME.items()}  # fmt: skip
+    append(POSTS, POST_COLUMNS, posts_of(run, *scores_of(summaries, "ppo_best", "sft_best", "reference"), same))
     if params.algorithm == "ppo":
         updates = [row for row in rows_of(folder / "details/ppo.csv") if row["reward"]]
         append(CURVES, CURVE_COLUMNS, ({name: (run | row)[name] for name in CURVE_COLUMNS} for row in updates))
@@ -110,11 +112,14 @@ def scores_of(summaries: list[dict], *names: str) -> list[dict[str, np.ndarray]]
     return [{key: np.array([row[name][key] for row in summaries]) for key in ("judge", "reward")} for name in names]
 
 
-def posts_of(run: dict, after: dict, before: dict, author: dict, greedy: np.ndarray | None = None) -> list[dict]:
-    """A row a post: what an aligned policy won against SFT, and against the author; arguments as of `scores_of`."""
+def posts_of(run: dict, after: dict, before: dict, author: dict, same: dict | None = None) -> list[dict]:
+    """A row a post: what an aligned policy won against SFT, and against the author.
+
+    `after`, `before` and `author` are of `scores_of`; `same` is what was won by the judge where both are decoded alike.
+    """
     won = {key: wins_by_score(after[key], before[key]) for key in ("judge", "reward")}
     won |= {"author": wins_by_score(after["judge"], author["judge"]), "gained": after["reward"] - before["reward"]}
-    won["greedy"] = [""] * len(won["gained"]) if greedy is None else greedy
+    won |= same or {name: [""] * len(won["gained"]) for name in SAME}
     return [run | {"post": at} | {key: won[key][at] for key in won} for at in range(len(after["judge"]))]
 
 
@@ -123,14 +128,19 @@ def tables(runs: list[dict], posts: list[dict]) -> str:
     of_systems, of_runs, of_summaries = [], [], []
     for name, rows, said in _systems(runs, posts):
         seeds = "" if name in ("author", "SFT") else str(len({row["seed"] for row in rows}))  # one SFT for all runs
-        pooled = [_pooled(said, key, ".0%") for key in ("judge", "greedy", "reward")]
+        pooled = [_pooled(said, key, ".0%") for key in ("judge", "sampled", "greedy", "reward")]
         of_systems.append([name, seeds, *pooled, *(_mean(rows, key, form) for key, form in FIGURES.items())])
         of_summaries.append([name, *(_mean(rows, key, ".1%") for key in HABITS)])
         for row in rows if said else ():
             mine = [post for post in said if post["seed"] == row["seed"]]
             pooled = [_pooled(mine, key, form) for key, form in WON.items()]
             of_runs.append([name, row["seed"], f"{float(row['temperature']):g}", *pooled, _mean([row], "kl", ".1f")])
-    beats = ["beats SFT, by the judge apart", "both greedy", "by the training reward"]
+    beats = [
+        "beats SFT, by the judge apart",
+        "both at the training temperature",
+        "both greedy",
+        "by the training reward",
+    ]
     figures = ["reward", "KL, nats", "ROUGE-L", "tokens", "copies the title", "minutes"]
     won = [*beats, "reward gained", "beats the author, by the judge apart", "KL, nats"]
     habits = ["ends by itself", "ends in a question mark", "has the commonest beginning", "words copied from the post"]

@@ -17,6 +17,7 @@ from minirlhf.models.trunk import TrunkAndHead, check_fits
 from minirlhf.rewards.text import RewardFunction, call_reward
 from minirlhf.runtime.errors import UserError
 from minirlhf.runtime.launch import world_size
+from minirlhf.runtime.progress import Progress
 from minirlhf.sampling.summaries import log_probabilities, sample
 from minirlhf.text.prompts import encode_prompts
 from minirlhf.training.loop import RESUME, WRITING, OnRow, RunCallback, history, run
@@ -127,8 +128,9 @@ def evaluate_policy(
     Returns means (eval_reward; eval_kl in nats a response; eval_length in tokens; eval_ended, a share; eval_entropy in
     nats a token), and the first few responses.
     """
-    size, temperature = params.aligner.micro_batch_size, params.ppo.temperature
-    with torch.autocast(policy.device.type, dtype=torch.bfloat16, enabled=params.precision == "bf16"):
+    size, temperature = params.ppo.rollout_batch_size, params.ppo.temperature
+    bf16 = torch.autocast(policy.device.type, dtype=torch.bfloat16, enabled=params.precision == "bf16")
+    with Progress(len(prompts), "summaries", f"{params.algorithm}: sampling") as progress, bf16:
         drawn = sample(
             policy,
             tokenizer,
@@ -138,6 +140,7 @@ def evaluate_policy(
             seed=-1 - params.seed,
             first_episode=0,
             batch_size=size,
+            progress=progress.update,
         )
         prompt_ids = encode_prompts(tokenizer, prompts)
         kl = drawn.logprobs - log_probabilities(reference, prompt_ids, drawn.token_ids, temperature, size)

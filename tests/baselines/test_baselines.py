@@ -10,6 +10,7 @@ from minirlhf.baselines.align import align
 from minirlhf.hub.configs import load_tokenizer
 from minirlhf.models.loading import load_policy
 from minirlhf.runtime.errors import UserError
+from minirlhf.sampling.summaries import sample
 from minirlhf.settings.params import parse_params
 
 PROMPTS = {"train": [f"{'word ' * n}TL;DR:" for n in range(1, 17)], "validation": ["my cat TL;DR:"] * 32}
@@ -123,6 +124,20 @@ def test_dpo_widens_the_margin_towards_what_was_chosen(make_params, tiny_models)
     assert found.history[1]["policy_loss"] == pytest.approx(0.6931, abs=1e-3)  # ln 2: the policy is the reference
     assert found.history[-1]["eval_reward"] > found.history[0]["eval_reward"]
     assert found.history[-1]["reward"] is None
+
+
+def test_held_out_prompts_are_sampled_together_however_few_fit_an_update(make_params, tiny_models, monkeypatch):
+    drawn = []
+
+    def sampled(*arguments, **options):
+        drawn.append(options["batch_size"])
+        return sample(*arguments, **options)
+
+    monkeypatch.setattr("minirlhf.baselines.align.sample", sampled)
+    rows = [{"prompt": prompt, "chosen": " aaaa", "rejected": " my cat"} for prompt in PROMPTS["train"]]
+    params = make_params("dpo", episodes=2, batch_size=2, micro_batch_size=1)
+    align(str(tiny_models / "sft"), share_of_a, PROMPTS, rows, params, "cpu")
+    assert drawn == [params.ppo.rollout_batch_size] * 2 and drawn[0] > 1  # before and after
 
 
 @pytest.mark.parametrize("algorithm, lora", [("rloo", None), ("grpo", None), ("dpo", None), ("rloo", LORA)])

@@ -106,7 +106,12 @@ def test_the_table_of_runs_on_real_text_says_what_the_stage_found(run_stage, tmp
     shown = real_text_table.tables(runs, posts).splitlines()
     aligned = next(line for line in shown if line.startswith("| PPO")).split(" | ")
     assert aligned[2].startswith(f"{metrics['win_rate']['ppo_vs_sft']['value']:.0%} (")
-    assert aligned[5:7] == [f"{metrics['best']['ppo']['reward']:.2f}", f"{metrics['kl']:.1f}"]
+    assert aligned[6:8] == [f"{metrics['best']['ppo']['reward']:.2f}", f"{metrics['kl']:.1f}"]
+    for row in real_text_table.rows_of(tmp_path / "details" / "win_rates.csv"):
+        if (row["system"], row["against"], row["lengths"]) == ("ppo", "sft", "as they are"):
+            column = {"best": 2, "sampled": 3, "greedy": 4}[row["decoding"]]
+            if row["judge"] != "training reward":
+                assert aligned[column].startswith(f"{float(row['value']):.0%} (")
     # Two equal runs say the same, and no more: the interval draws posts, of which there are as many.
     again = [row | {"seed": "2"} for row in posts]
     twice = real_text_table.tables(runs, [*posts, *again]).splitlines()
