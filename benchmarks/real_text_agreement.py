@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import judges, real_text
 from benchmarks.runs import markdown
 from minirlhf.runtime.files import read_jsonl
+from minirlhf.runtime.progress import Progress
 from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import load_params
 
@@ -51,7 +52,8 @@ def main(argv: list[str] | None = None) -> None:
     lines = []
     for temperature in (each for each in params.evaluate.temperatures if each > 0):
         options = {"temperature": temperature, "max_new_tokens": params.ppo.max_new_tokens, "seed": 0}
-        drawn = sample(policy, tokenizer, prompts, samples_per_prompt=SAMPLES, **options)
+        with Progress(len(asked), "summaries", f"sampling at {temperature}") as progress:
+            drawn = sample(policy, tokenizer, prompts, samples_per_prompt=SAMPLES, progress=progress.update, **options)
         summaries = [(prompt, text, True) for prompt, text in zip(asked, drawn.texts, strict=True)]
         features = judges.extract(args.policy, summaries, args.precision)
         scores = {"reward": reward(asked, drawn.texts, drawn.ended.tolist())}
