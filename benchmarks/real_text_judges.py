@@ -27,7 +27,7 @@ from minirlhf.statistics.bootstrap import Bootstrap
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with tldr, tldr_more and tldr_gpt4")
-    parser.add_argument("--models", type=Path, nargs="+", required=True, help="folders: a decoder, or an encoder")
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help="folders; the first is the policy's")
     parser.add_argument("--runs", nargs="+", required=True, metavar="NAME=FOLDER,FOLDER", help="runs that ended")
     parser.add_argument("--work", type=Path, default=Path("runs/judges"), help="for features")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of the features")
