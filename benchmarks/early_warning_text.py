@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.early_warning import EPISODES, EVERY, FALL, HELD_OUT, LOST, NOISE, all_runs
 from benchmarks.early_warning_page import FALSE_ALARMS, WARM_UP, Detector, Run, choose, fixed, halves, threshold_of
-from benchmarks.runs import markdown
+from benchmarks.runs import interval, markdown
 from minirlhf.runtime.files import replace_file
 from minirlhf.statistics.bootstrap import Estimate
 
@@ -144,7 +144,7 @@ def figures(median: tuple[float, float, float] | None, digits: int = 0) -> str:
 
 def percent(share: Estimate | None) -> str:
     """A share with its interval; nothing where there is none."""
-    return "" if share is None else f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
+    return "" if share is None else interval(share, ".0%")
 
 
 def draw(rows: list[dict], path: Path) -> None:

@@ -133,14 +133,18 @@ def learn(rows: list[dict], known: dict, strength: float = STRENGTH) -> np.ndarr
     return found.coef_[0] / spread
 
 
+def folds_of(posts: list[str]) -> dict[str, int]:
+    """Which of FOLDS parts each post is in."""
+    places = np.random.default_rng(0).permutation(len(posts)) % FOLDS
+    return dict(zip(posts, places.tolist(), strict=True))
+
+
 def cross_validated(encoder: Encoder, rows: list[dict], known: dict, work: Path) -> dict:
     """The score of every summary under a head that has seen no comparison of its post."""
     from minirlhf.reward_modeling.quality import summaries_of
     from minirlhf.rewards.model import RewardModel
 
-    posts = list(dict.fromkeys(row["prompt"] for row in rows))
-    places = np.random.default_rng(0).permutation(len(posts)) % FOLDS
-    fold_of = dict(zip(posts, places.tolist(), strict=True))
+    fold_of = folds_of(list(dict.fromkeys(row["prompt"] for row in rows)))
     scores: dict = {}
     for fold in range(FOLDS):
         head = learn([row for row in rows if fold_of[row["prompt"]] != fold], known)

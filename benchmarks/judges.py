@@ -152,9 +152,14 @@ def head_of(rows: list[dict], known: Features) -> np.ndarray:
 
     def accuracy(strength: float) -> float:
         head = learn(inner, known, strength)
-        return float(hits([(known[a] - known[b]) @ head for a, b in map(sides, outer)]).mean())
+        return float(right(outer, known, head).mean())
 
     return learn(rows, known, max(STRENGTHS, key=accuracy))
+
+
+def right(rows: list[dict], known: Features, head: np.ndarray) -> np.ndarray:
+    """Whether a head prefers what was chosen, a comparison."""
+    return hits([(known[chosen] - known[rejected]) @ head for chosen, rejected in map(sides, rows)])
 
 
 def score(known: Features, head: np.ndarray) -> dict:
@@ -176,21 +181,21 @@ def growth(halves: tuple[list[dict], list[dict]], known: Features, part: float) 
     for draw in range(DRAWS if part < 1 else 1):
         chosen = set(np.random.default_rng(draw).permutation(posts)[: max(5, round(part * len(posts)))])
         head = head_of([row for row in mine if row["prompt"] in chosen], known)
-        found.append(float(hits([(known[a] - known[b]) @ head for a, b in map(sides, theirs)]).mean()))
+        found.append(float(right(theirs, known, head).mean()))
     return float(np.mean(found))
 
 
 def line(model: str, learnt: str, name: str, rows: list[dict], scores: dict, authors: set[str]) -> list[str]:
     """How a judge does beside the rules, paired."""
     bootstrap = Bootstrap(0, 1000)
-    right = hits([scores[chosen] - scores[rejected] for chosen, rejected in map(sides, rows)])
+    correct = hits([scores[chosen] - scores[rejected] for chosen, rejected in map(sides, rows)])
     longer = hits([len(chosen[1].strip()) - len(rejected[1].strip()) for chosen, rejected in map(sides, rows)])
     longer = longer if longer.mean() >= 0.5 else 1 - longer
-    against = [right - longer]
+    against = [correct - longer]
     by = np.array([row["chosen"].strip() in authors for row in rows], float)
     if any(by) and all((row["chosen"].strip() in authors) != (row["rejected"].strip() in authors) for row in rows):
-        against.append(right - (by if by.mean() >= 0.5 else 1 - by))
-    found = [share(values, rows, bootstrap).as_json() for values in (right, *against)]
+        against.append(correct - (by if by.mean() >= 0.5 else 1 - by))
+    found = [share(values, rows, bootstrap).as_json() for values in (correct, *against)]
     cells = [f"{f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f})" for f in found]
     may = "yes" if all(f["low"] > 0 for f in found[1:]) else "no"
     return [model, learnt, name, cells[0], cells[1], cells[2] if len(cells) > 2 else "not known", may]

@@ -28,8 +28,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import judges
-from benchmarks.runs import markdown
-from minirlhf.reward_modeling.quality import hits, share, sides
+from benchmarks.examine_real import FOLDS, folds_of
+from benchmarks.runs import interval, markdown
+from minirlhf.reward_modeling.quality import share
 from minirlhf.runtime.files import read_jsonl, replace_folder, write_json, write_jsonl
 from minirlhf.runtime.stage import run, set_up
 from minirlhf.settings.params import load_params
@@ -39,7 +40,7 @@ LENGTH, SUMMARY = 192, 53  # tokens of a post and of an author's summary, at mos
 TEST, VALIDATION = 220, 100  # posts held out
 # Summaries of each compared post, and authors', that are set against other posts': for the judge, and for the reward.
 EACH, AUTHORS, REWARD_AUTHORS = 10, 500, 300
-STRENGTHS, FOLDS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2), 5  # C of the judge's regression, and parts of its posts
+STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)  # C of the judge's regression
 HELD_OUT = 12  # posts of the reward's comparisons for each of its other splits
 
 
@@ -82,8 +83,9 @@ def main(argv: list[str] | None = None) -> None:
         "its words shuffled, authors'": shuffled(of_authors),
     }
     known = judges.features(args.policy, "tldr_gpt4", compared, args)
-    every = [row for rows in others.values() for row in rows]
-    known |= judges.features(args.policy, "unfit", every, args)
+    learnt, *probes = others.values()
+    known |= judges.features(args.policy, "unfit-judge", learnt, args)
+    known |= judges.features(args.policy, "unfit-probes", [row for rows in probes for row in rows], args)
     make_judge(args.policy, known, rewards, judged, others, models / "judge")
 
 
@@ -170,19 +172,16 @@ def steady_head(rows: list[dict], known: judges.Features) -> np.ndarray:
     The most often right head is hardly more so, and follows the comparisons that it happened to learn from: whether two
     that learnt from disjoint halves agree is asked by benchmarks/real_text_agreement.py.
     """
-    posts = sorted({row["prompt"] for row in rows})
-    fold_of = dict(zip(posts, (np.random.default_rng(0).permutation(len(posts)) % FOLDS).tolist(), strict=True))
+    posts, post = np.unique([row["prompt"] for row in rows], return_inverse=True)
+    fold_of = folds_of(posts.tolist())
     folds = np.array([fold_of[row["prompt"]] for row in rows])
     right = np.zeros((len(STRENGTHS), len(rows)))
     for fold in range(FOLDS):
-        left = np.flatnonzero(folds == fold)
-        inner = [row for row, place in zip(rows, folds, strict=True) if place != fold]
+        inner, outer = ([row for row in rows if (fold_of[row["prompt"]] == fold) == side] for side in (False, True))
         for at, strength in enumerate(STRENGTHS):
-            head = judges.learn(inner, known, strength)
-            right[at, left] = hits([(known[a] - known[b]) @ head for a, b in (sides(rows[i]) for i in left)])
+            right[at, folds == fold] = judges.right(outer, known, judges.learn(inner, known, strength))
     best = right[right.mean(1).argmax()]
-    of_post = [(best - best.mean())[[row["prompt"] == post for row in rows]].sum() for post in posts]
-    error = float(np.sqrt(np.square(of_post).sum())) / len(rows)
+    error = np.linalg.norm(np.bincount(post, best - best.mean())) / len(rows)  # comparisons of a post go together
     return judges.learn(rows, known, STRENGTHS[int((right.mean(1) >= best.mean() - error).argmax())])
 
 
@@ -207,9 +206,7 @@ def make_judge(
     for name, weights in heads.items():
         line = judges.line(backbone.name, name, "the reward's half", rewards, judges.score(known, weights), set())
         for rows in map(others.get, probes):
-            right = hits([(known[chosen] - known[rejected]) @ weights for chosen, rejected in map(sides, rows)])
-            found = share(right, rows, draws)
-            line.append(f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})")
+            line.append(interval(share(judges.right(rows, known, weights), rows, draws), ".3f"))
         lines.append(line)
     print(markdown([*judges.HEADER, *(f"prefers it to {probe}" for probe in probes)], lines))
     model = AutoModelForSequenceClassification.from_pretrained(backbone, num_labels=1, pad_token_id=0)

@@ -17,7 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import judges, real_text
-from benchmarks.runs import markdown
+from benchmarks.runs import interval, markdown
 from minirlhf.evaluation.winrate import wins_by_score
 from minirlhf.runtime.files import read_jsonl
 from minirlhf.runtime.stage import run, set_up
@@ -73,8 +73,7 @@ def verdict(runs: list[list[dict]], scores: dict) -> str:
     for rows in runs:
         ours, before = (np.array([scores[summary] for summary in each]) for each in zip(*map(pair, rows), strict=True))
         won.append(wins_by_score(ours, before))
-    found = Bootstrap(0, 1000).mean(np.mean(won, axis=0))
-    return f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%})"
+    return interval(Bootstrap(0, 1000).mean(np.mean(won, axis=0)), ".0%")
 
 
 if __name__ == "__main__":

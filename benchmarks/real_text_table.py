@@ -23,7 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.runs import append, markdown, rows_of
+from benchmarks.runs import append, interval, markdown, rows_of
 from minirlhf.evaluation.winrate import wins_by_score
 from minirlhf.runtime.files import read_jsonl, read_object
 from minirlhf.settings.params import load_params
@@ -128,7 +128,7 @@ def tables(runs: list[dict], posts: list[dict]) -> str:
     of_systems, of_runs, of_summaries = [], [], []
     for name, rows, said in _systems(runs, posts):
         seeds = "" if name in ("author", "SFT") else str(len({row["seed"] for row in rows}))  # one SFT for all runs
-        pooled = [_pooled(said, key, ".0%") for key in ("judge", "sampled", "greedy", "reward")]
+        pooled = [_pooled(said, key, ".0%") for key in ("judge", *SAME, "reward")]
         of_systems.append([name, seeds, *pooled, *(_mean(rows, key, form) for key, form in FIGURES.items())])
         of_summaries.append([name, *(_mean(rows, key, ".1%") for key in HABITS)])
         for row in rows if said else ():
@@ -194,8 +194,7 @@ def _pooled(rows: list[dict], name: str, form: str) -> str:
     if not rows:
         return ""
     by_post = [[float(row[name]) for row in rows if row["post"] == post] for post in {row["post"]: 0 for row in rows}]
-    found = Bootstrap(0, 1000).mean(np.mean(by_post, axis=1))
-    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
+    return interval(Bootstrap(0, 1000).mean(np.mean(by_post, axis=1)), form)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from minirlhf.settings.params import Params
+    from minirlhf.statistics.bootstrap import Estimate
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,6 +24,11 @@ def rows_of(table: Path) -> list[dict]:
         return []
     with open(table, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def interval(found: "Estimate", form: str) -> str:
+    """An estimate as the tables show it."""
+    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
 
 
 def append(table: Path, columns: Sequence[str], rows: Iterable[dict]) -> None:

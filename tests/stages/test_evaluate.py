@@ -107,11 +107,14 @@ def test_the_table_of_runs_on_real_text_says_what_the_stage_found(run_stage, tmp
     aligned = next(line for line in shown if line.startswith("| PPO")).split(" | ")
     assert aligned[2].startswith(f"{metrics['win_rate']['ppo_vs_sft']['value']:.0%} (")
     assert aligned[6:8] == [f"{metrics['best']['ppo']['reward']:.2f}", f"{metrics['kl']:.1f}"]
-    for row in real_text_table.rows_of(tmp_path / "details" / "win_rates.csv"):
-        if (row["system"], row["against"], row["lengths"]) == ("ppo", "sft", "as they are"):
-            column = {"best": 2, "sampled": 3, "greedy": 4}[row["decoding"]]
-            if row["judge"] != "training reward":
-                assert aligned[column].startswith(f"{float(row['value']):.0%} (")
+    judged = {
+        row["decoding"]: f"{float(row['value']):.0%}"
+        for row in real_text_table.rows_of(tmp_path / "details" / "win_rates.csv")
+        if (row["system"], row["against"], row["lengths"]) == ("ppo", "sft", "as they are")
+        and row["judge"] != "training reward"
+    }
+    columns = dict(zip(("best", "sampled", "greedy"), aligned[2:5], strict=True))
+    assert judged == {decoding: column.split(" ")[0] for decoding, column in columns.items()}
     # Two equal runs say the same, and no more: the interval draws posts, of which there are as many.
     again = [row | {"seed": "2"} for row in posts]
     twice = real_text_table.tables(runs, [*posts, *again]).splitlines()
